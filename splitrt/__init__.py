@@ -1,0 +1,1 @@
+"""splitrt: one model in two places."""

@@ -1,0 +1,135 @@
+"""A bundle on disk: find it, check every byte of it, hand out its parts.
+
+    name-version/
+      manifest.toml        everything declared; its SHA-256 names the bundle
+      head/<stage>.onnx    stem, exit, encoder_1 .. encoder_G
+      head.safetensors     the same weights for the torch runner
+      tables.npz  calibration.json  golden.npz
+      tail.onnx  tail.safetensors  whole.onnx          server side: they never leave it
+
+Nothing here is executable. A file that is not listed, not a plain file or not what its digest says
+refuses the whole bundle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+
+from splitrt.calibration import Calibration, parse_calibration
+from splitrt.codec.tables import Tables, load_tables
+from splitrt.errors import BundleError, ModelNotFound
+from splitrt.manifest import Manifest, parse_manifest
+
+SERVER_ONLY = ("tail.onnx", "tail.safetensors", "whole.onnx")
+MAX_FILE_BYTES = 2 << 30
+MAX_MANIFEST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A checked bundle: head half or whole."""
+
+    folder: Path
+    manifest: Manifest
+    digest: bytes
+    tables: Tables
+    calibration: Calibration
+
+    @property
+    def name(self) -> str:
+        return f"{self.manifest.name}-{self.manifest.version}"
+
+    @property
+    def has_tail(self) -> bool:
+        return (self.folder / "tail.onnx").is_file()
+
+    def path(self, file: str) -> Path:
+        """A listed file of this bundle. Raises BundleError where the manifest does not list it."""
+        if file not in self.manifest.files:
+            raise BundleError(f"bundle {self.name} has no {file}; it lists {', '.join(sorted(self.manifest.files))}")
+        return self.folder / file
+
+    def head_files(self) -> list[str]:
+        """What a device may fetch, the manifest first."""
+        return ["manifest.toml", *(file for file in sorted(self.manifest.files) if file not in SERVER_ONLY)]
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle. Raises BundleError naming the file, what was given and what was wanted."""
+    manifest_path = folder / "manifest.toml"
+    if not manifest_path.is_file():
+        raise BundleError(f"a bundle must be a folder with a manifest.toml, got {folder}")
+    if manifest_path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"manifest.toml must be at most {MAX_MANIFEST_BYTES} bytes")
+    data = manifest_path.read_bytes()
+    manifest = parse_manifest(data)
+    has_tail = any((folder / file).exists() for file in SERVER_ONLY)
+    for file, wanted in manifest.files.items():
+        if file in SERVER_ONLY and not has_tail:
+            continue
+        check_file(folder, file, wanted)
+    _check_nothing_else(folder, manifest)
+    tables = load_tables(folder / "tables.npz")
+    if tables.ranges.channels != manifest.seam.channels:
+        raise BundleError(f"tables.npz must have {manifest.seam.channels} channels, got {tables.ranges.channels}")
+    return Bundle(
+        folder=folder,
+        manifest=manifest,
+        digest=hashlib.sha256(data).digest(),
+        tables=tables,
+        calibration=parse_calibration((folder / "calibration.json").read_bytes()),
+    )
+
+
+def check_file(folder: Path, file: str, wanted: str) -> None:
+    """One listed file against its digest."""
+    path = folder / file
+    if path.is_symlink() or not path.is_file() or folder.resolve() not in path.resolve().parents:
+        raise BundleError(f"{file} must be a plain file inside the bundle")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise BundleError(f"{file} must be at most {MAX_FILE_BYTES} bytes, got {path.stat().st_size}")
+    with path.open("rb") as stream:
+        given = hashlib.file_digest(stream, "sha256").hexdigest()
+    if given != wanted:
+        raise BundleError(f"{file} must have SHA-256 {wanted[:16]}.., got {given[:16]}..")
+
+
+def _check_nothing_else(folder: Path, manifest: Manifest) -> None:
+    allowed = {"manifest.toml", "README.md", *manifest.files}
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if not path.is_dir() and name not in allowed:
+            raise BundleError(f"bundle {manifest.name} holds {name}, which its manifest does not list")
+
+
+def built_in_folder() -> Path:
+    """Where the bundles that ship with splitrt lie."""
+    return Path(str(files("splitrt") / "bundles"))
+
+
+def bundle_folders(extra: Path | None = None) -> dict[str, Path]:
+    """Every bundle by `name-version` and, for its newest version, by `name`; `extra` before the built-in ones."""
+    found: dict[str, Path] = {}
+    for root in filter(None, (extra, built_in_folder())):
+        for manifest_path in sorted(root.glob("*/manifest.toml"), reverse=True):
+            folder = manifest_path.parent
+            name, _, _ = folder.name.rpartition("-")
+            found.setdefault(folder.name, folder)
+            found.setdefault(name, folder)
+    return found
+
+
+def find_bundle(name: str, extra: Path | None = None) -> Bundle:
+    """A bundle by name, by name-version or by its folder's path. Raises ModelNotFound or BundleError."""
+    if (Path(name) / "manifest.toml").is_file():
+        return load_bundle(Path(name))
+    known = bundle_folders(extra)
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ModelNotFound(f"bundle must be a folder or one of {', '.join(sorted(known)) or 'none'}, got {name!r}{hint}")
+    return load_bundle(known[name])

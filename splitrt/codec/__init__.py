@@ -1,0 +1,1 @@
+"""Bottleneck values to bytes and back, numpy only: quantise, pack, compress, check."""

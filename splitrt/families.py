@@ -1,0 +1,45 @@
+"""Families of models that can be split, found by name through entry points.
+
+A bundle names a family, never a dotted path: the installed entry points `splitrt.head_models` and
+`splitrt.tail_models` decide which module a name means. Only training, partitioning and the torch
+runners come here; a device on ONNX Runtime imports no family at all.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from splitrt.errors import ConfigError
+
+HEADS = "splitrt.head_models"
+TAILS = "splitrt.tail_models"
+
+
+def names() -> list[str]:
+    """Every family with both halves installed."""
+    heads = {point.name for point in entry_points(group=HEADS)}
+    return sorted(heads & {point.name for point in entry_points(group=TAILS)})
+
+
+def head_module(name: str) -> ModuleType:
+    """The module whose `build(**arguments)` gives a splitrt.nn.split.Head."""
+    return _load(HEADS, name)
+
+
+def tail_module(name: str) -> ModuleType:
+    """The module whose `build(features=..., **arguments)` gives a splitrt.nn.split.Tail."""
+    return _load(TAILS, name)
+
+
+def _load(group: str, name: str) -> ModuleType:
+    found = entry_points(group=group, name=name)
+    if not found:
+        near = get_close_matches(name, names(), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"family must be one of {', '.join(names())}, got {name!r}{hint}")
+    module = next(iter(found)).load()
+    if not isinstance(module, ModuleType):
+        raise ConfigError(f"entry point {name!r} of {group} must name a module, got {module!r}")
+    return module

@@ -1,0 +1,56 @@
+"""A bundle's golden sample: one photograph and every stage's output for it, re-run at each start.
+
+Shape letters: C Z channels, H W space, N outputs, K widths.
+Two machines may run the same graph and disagree: another runtime, another instruction set, a damaged
+file. What was computed when the bundle was made is compared with what this machine computes now; a
+difference beyond the manifest's tolerance refuses to start and says by how much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.errors import BundleError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    frame_HWC: Array  # uint8 photograph
+    exit_N: Array  # the exit's logits; empty where there is no exit
+    z_ZHW: Array  # bottleneck values at the widest, before quantisation
+    symbols_ZHW: Array  # the same at the most bits
+    tail_KN: Array  # the tail's outputs for these symbols at every width, narrow to wide
+    whole_N: Array  # the undivided model's outputs
+
+    def save(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **{field.name: getattr(self, field.name) for field in fields(self)})
+
+
+def load_golden(path: Path) -> Golden:
+    """Raises BundleError where an array is missing."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return Golden(**{field.name: archive[field.name] for field in fields(Golden)})
+    except (OSError, KeyError, ValueError) as error:
+        raise BundleError(f"{path.name} must hold a golden sample: {error}") from error
+
+
+def agree(what: str, given: Array, wanted: Array, tolerance: float) -> float:
+    """The largest difference. Raises BundleError where it is beyond the tolerance or the shapes differ."""
+    if given.shape != wanted.shape:
+        raise BundleError(f"golden sample: {what} must have shape {wanted.shape}, got {given.shape}")
+    difference = float(np.abs(given.astype(np.float64) - wanted).max(initial=0.0))
+    if not difference <= tolerance:  # also NaN
+        raise BundleError(
+            f"golden sample: {what} on this machine differs by {difference:.3g} from when the bundle was made, "
+            f"allowed is {tolerance:.3g}"
+        )
+    return difference

@@ -1,0 +1,128 @@
+"""A bundle's manifest: everything a device or server must know of a bundle, as data.
+
+Pre- and post-processing are declared here, so that a device imports no family module. The digest of the
+manifest's bytes names the bundle: the manifest holds the digest of every other file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from splitrt.errors import BundleError
+
+SCHEMA = 1
+FILE_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)?\.(onnx|safetensors|npz|json)$")
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pixels(Table):
+    """From a photograph to the stem's input: fit, scale to 0..1, subtract mean, divide by std, CHW."""
+
+    height: int = Field(ge=8, le=4096)
+    width: int = Field(ge=8, le=4096)
+    mean: tuple[float, float, float]
+    std: Annotated[tuple[float, float, float], Field(description="each above zero")]
+    fit: Literal["cover"] = "cover"  # short side to size, then the centre crop
+
+    @model_validator(mode="after")
+    def _positive(self) -> Pixels:
+        if min(self.std) <= 0:
+            raise ValueError(f"pixels.std must be above zero, got {self.std}")
+        return self
+
+
+class Output(Table):
+    """From the tail's output to an answer."""
+
+    kind: Literal["classes", "tensor"]
+    labels: tuple[str, ...] = ()
+
+
+class Seam(Table):
+    """The contract at the cut: bottleneck channels in nested groups over a height x width map."""
+
+    widths: tuple[int, ...] = Field(min_length=1, max_length=16)
+    bits: tuple[int, ...] = Field(min_length=1)
+    height: int = Field(ge=1, le=1024)
+    width: int = Field(ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _sound(self) -> Seam:
+        if list(self.widths) != sorted(set(self.widths)) or not 1 <= self.widths[0] <= self.widths[-1] <= 4096:
+            raise ValueError(f"seam.widths must rise strictly from 1 up, to 4096 at most, got {self.widths}")
+        if not set(self.bits) <= {2, 4, 8}:
+            raise ValueError(f"seam.bits must be among 2, 4 and 8, got {self.bits}")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Channels at the widest."""
+        return self.widths[-1]
+
+    def group_sizes(self, width: int) -> list[int]:
+        """Channels of each group up to `width`."""
+        stops = (0, *self.widths[: self.widths.index(width) + 1])
+        return [stop - start for start, stop in zip(stops[:-1], stops[1:], strict=True)]
+
+
+class Exit(Table):
+    """When the device's own answer is sure enough: softmax(logits / temperature) at or above the threshold."""
+
+    temperature: float = Field(gt=0)
+    threshold: float = Field(ge=0, le=1.01)  # above 1: never
+
+
+class Manifest(Table):
+    schema_version: Literal[1]
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
+    version: str = Field(pattern=r"^[0-9A-Za-z.]{1,20}$")
+    family: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
+    head_arguments: dict[str, int | float | str] = {}
+    tail_arguments: dict[str, int | float | str] = {}
+    pixels: Pixels
+    output: Output
+    seam: Seam
+    exit: Exit | None = None
+    golden_tolerance: float = Field(gt=0)  # of the logits, absolute
+    files: dict[str, str]  # path in the bundle -> SHA-256, hex
+
+    @model_validator(mode="after")
+    def _files_sound(self) -> Manifest:
+        for path, digest in self.files.items():
+            if not FILE_NAME.match(path) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+                raise ValueError(f"files must map plain names to SHA-256 digests, got {path!r}: {digest!r}")
+        return self
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """Raises BundleError with the key, what was given and what was wanted."""
+    try:
+        return Manifest.model_validate(tomllib.loads(data.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BundleError(f"manifest.toml must be valid TOML: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise BundleError(f"manifest.toml: {place}: {problem['msg']}") from error
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """TOML that `parse_manifest` reads back to the same manifest."""
+    tables = manifest.model_dump(mode="json", exclude_none=True)
+    plain = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in tables.items() if not isinstance(value, dict)]
+    nested = [_table(key, value) for key, value in tables.items() if isinstance(value, dict)]
+    return ("\n".join([*plain, *nested]) + "\n").encode()
+
+
+def _table(name: str, table: dict[str, Any]) -> str:
+    # JSON's strings, numbers, booleans and arrays are TOML's as well.
+    lines = [f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    return "\n".join([f"\n[{name}]", *lines])

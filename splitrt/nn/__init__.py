@@ -1,0 +1,1 @@
+"""Tensor code, torch only: blocks, slimmable encoders, bottleneck decoders, the two halves of a model."""

@@ -1,0 +1,1 @@
+"""The wire: generated code, and the only place that imports it."""

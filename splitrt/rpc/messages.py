@@ -1,0 +1,258 @@
+"""Our own values <-> protobuf messages, both ways, for the frame path.
+
+Nothing here decides: what a peer sent is turned into checked types or refused with a typed error.
+A frame's first chunk carries the header; further chunks carry seven bits of its number and a checksum
+over all of it, so a chunk put to the wrong frame is caught.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from splitrt.codec import payload as codec_payload
+from splitrt.codec.payload import Codec
+from splitrt.codec.tensor import from_bytes, to_bytes
+from splitrt.errors import BadFrame, SplitError
+from splitrt.rpc import status
+from splitrt.rpc.v1 import split_pb2 as pb
+
+PROTOCOL = 1
+SLOTS = 128  # a further chunk names its frame modulo this
+MESSAGE_FRAMING_BYTES = 14  # HTTP/2 and gRPC framing of one message
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a server accepts, agreed at the start of a stream."""
+
+    max_payload_bytes: int
+    max_deadline_ms: int
+    max_in_flight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    bundle: str
+    version: str
+    bundle_digest: bytes
+    tables_digest: bytes
+    session_epoch: int
+    protocol: int = PROTOCOL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One frame as a device sends it: header and one payload a chunk."""
+
+    seq: int
+    width: int
+    bits: int
+    codec: Codec
+    deadline_ms: int
+    tables: int  # first 4 bytes of the tables' digest
+    payloads: tuple[bytes, ...]
+
+    @property
+    def payload_bytes(self) -> int:
+        return sum(len(payload) for payload in self.payloads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameStart:
+    """A frame's first message as a server reads it: not yet checked against any bundle."""
+
+    seq: int
+    width: int
+    bits: int
+    codec: int
+    deadline_ms: int
+    tables: int
+    crc32c: int
+    payload: bytes
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameChunk:
+    slot: int
+    crc32c: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a server says of one frame: outputs or an error, and its own durations in seconds."""
+
+    seq: int
+    outputs: tuple[Array, ...] = ()
+    error: SplitError | None = None
+    queue_s: float = 0.0
+    decode_s: float = 0.0
+    tail_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drain:
+    grace_ms: int
+
+
+def tables_prefix(digest: bytes) -> int:
+    """The four bytes of a tables digest that every frame carries."""
+    return int.from_bytes(digest[:4], "little")
+
+
+# ── device to server ────────────────────────────────────────────────────────────────────────────────
+
+
+def hello_to_wire(hello: Hello) -> pb.FromDevice:
+    return pb.FromDevice(
+        hello=pb.Hello(
+            protocol=hello.protocol,
+            bundle=hello.bundle,
+            version=hello.version,
+            bundle_digest=hello.bundle_digest,
+            tables_digest=hello.tables_digest,
+            session_epoch=hello.session_epoch,
+        )
+    )
+
+
+def frame_to_wire(frame: Frame) -> list[pb.FromDevice]:
+    """The frame's messages in the order they must be written."""
+
+    def crc(index: int) -> int:
+        payload = frame.payloads[index]
+        return codec_payload.checksum(frame.seq, frame.width, frame.bits, frame.codec, index, payload)
+
+    first = pb.Frame(
+        seq=frame.seq,
+        width=frame.width,
+        bits=frame.bits,
+        codec=int(frame.codec),  # type: ignore[arg-type]
+        deadline_ms=frame.deadline_ms,
+        crc32c=crc(0),
+        payload=frame.payloads[0],
+        tables=frame.tables,
+        chunks=len(frame.payloads) if len(frame.payloads) > 1 else 0,
+    )
+    messages = [pb.FromDevice(frame=first)]
+    for index in range(1, len(frame.payloads)):
+        payload = frame.payloads[index] + struct.pack("<I", crc(index))
+        messages.append(pb.FromDevice(chunk=pb.Chunk(slot=frame.seq % SLOTS, payload=payload)))
+    return messages
+
+
+def link_bytes(messages: Sequence[pb.FromDevice]) -> int:
+    """Bytes of these messages on the link: serialised, with HTTP/2 and gRPC framing; TLS and IP not counted."""
+    return sum(message.ByteSize() + MESSAGE_FRAMING_BYTES for message in messages)
+
+
+def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
+    """Raises BadFrame on a message without a body or a chunk too short for its checksum."""
+    body = message.WhichOneof("body")
+    if body == "frame":
+        start = message.frame
+        return FrameStart(
+            seq=start.seq,
+            width=start.width,
+            bits=start.bits,
+            codec=start.codec,
+            deadline_ms=start.deadline_ms,
+            tables=start.tables,
+            crc32c=start.crc32c,
+            payload=start.payload,
+            chunks=max(1, start.chunks),
+        )
+    if body == "chunk":
+        data = message.chunk.payload
+        if len(data) < 4:
+            raise BadFrame(f"a chunk must end in 4 bytes of checksum, got {len(data)} bytes", reason="length")
+        crc = int.from_bytes(data[-4:], "little")
+        return FrameChunk(slot=message.chunk.slot, crc32c=crc, payload=data[:-4])
+    if body == "hello":
+        hello = message.hello
+        return Hello(
+            protocol=hello.protocol,
+            bundle=hello.bundle,
+            version=hello.version,
+            bundle_digest=hello.bundle_digest,
+            tables_digest=hello.tables_digest,
+            session_epoch=hello.session_epoch,
+        )
+    raise BadFrame("a message must hold a hello, a frame or a chunk", reason="malformed")
+
+
+# ── server to device ────────────────────────────────────────────────────────────────────────────────
+
+
+def welcome_to_wire(limits: Limits, session_epoch: int) -> pb.FromServer:
+    wire = pb.Welcome(protocol=PROTOCOL, limits=limits_to_wire(limits), session_epoch=session_epoch)
+    return pb.FromServer(welcome=wire)
+
+
+def drain_to_wire(grace_ms: int) -> pb.FromServer:
+    return pb.FromServer(drain=pb.Drain(grace_ms=grace_ms))
+
+
+def reply_to_wire(reply: Reply) -> pb.FromServer:
+    result = pb.Result(
+        seq=reply.seq,
+        queue_us=int(reply.queue_s * 1e6),
+        decode_us=int(reply.decode_s * 1e6),
+        tail_us=int(reply.tail_s * 1e6),
+    )
+    for array in reply.outputs:
+        dtype, shape, data = to_bytes(array)
+        result.outputs.append(pb.Tensor(dtype=int(dtype), shape=shape, data=data))
+    if reply.error is not None:
+        result.error.CopyFrom(status.to_wire(reply.error))
+    return pb.FromServer(result=result)
+
+
+def from_server(message: pb.FromServer) -> Limits | Reply | Drain:
+    """A welcome gives its limits. Raises BadFrame or InvalidInput on what no server of ours sends."""
+    body = message.WhichOneof("body")
+    if body == "result":
+        return _reply(message.result)
+    if body == "welcome":
+        if message.welcome.protocol != PROTOCOL:
+            raise BadFrame(f"protocol must be {PROTOCOL}, got {message.welcome.protocol}", reason="protocol")
+        return limits_from_wire(message.welcome.limits)
+    if body == "drain":
+        return Drain(grace_ms=message.drain.grace_ms)
+    raise BadFrame("a message must hold a welcome, a result or a drain notice", reason="malformed")
+
+
+def _reply(result: pb.Result) -> Reply:
+    outputs = tuple(from_bytes(tensor.dtype, tuple(tensor.shape), tensor.data) for tensor in result.outputs)
+    return Reply(
+        seq=result.seq,
+        outputs=outputs,
+        error=status.from_wire(result.error) if result.HasField("error") else None,
+        queue_s=result.queue_us / 1e6,
+        decode_s=result.decode_us / 1e6,
+        tail_s=result.tail_us / 1e6,
+    )
+
+
+def limits_to_wire(limits: Limits) -> pb.Limits:
+    return pb.Limits(
+        max_payload_bytes=limits.max_payload_bytes,
+        max_deadline_ms=limits.max_deadline_ms,
+        max_in_flight=limits.max_in_flight,
+    )
+
+
+def limits_from_wire(limits: pb.Limits) -> Limits:
+    return Limits(
+        max_payload_bytes=limits.max_payload_bytes,
+        max_deadline_ms=limits.max_deadline_ms,
+        max_in_flight=limits.max_in_flight,
+    )

@@ -1,0 +1,121 @@
+"""The two phases of training a split model.
+
+Shape letters: B batch, C H W frames, F features, Z bottleneck channels, N classes.
+
+whole       stem, exit and body on labels.
+bottleneck  stem frozen; encoder, decoder and body learn to answer like the undivided model at every
+            width: the sandwich rule (narrowest, widest, one at random: Yu and Huang, ICCV 2019,
+            arXiv:1903.05134) with generalised head distillation (features and logits: Matsubara et al.,
+            arXiv:2007.15818), under the quantiser that the codec will use.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from splitrt.nn.bottleneck import fake_quantise, widen
+from splitrt.nn.split import Head, Tail, Whole
+from splitrt.train.data import Images
+from splitrt.train.loop import Pixels, Report, accuracy, fit
+from splitrt.train.recipe import BottleneckPhase, Recipe, WholePhase
+
+
+def train_whole(
+    head: Head, tail: Tail, train: Images, tune: Images, pixels: Pixels, recipe: Recipe, report: Report
+) -> Whole:
+    """Train stem, exit and body together; returns the undivided model with weights of its own."""
+    phase: WholePhase = recipe.whole
+
+    def loss_of(x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+        features_BFHW = head.stem(x_BCHW)
+        smooth = phase.label_smoothing
+        last = F.cross_entropy(tail.body(features_BFHW), labels_B, label_smoothing=smooth)
+        early = F.cross_entropy(head.exit(features_BFHW), labels_B, label_smoothing=smooth)
+        return last + phase.exit_weight * early
+
+    def after_epoch() -> str:
+        whole = accuracy(lambda x: tail.body(head.stem(x)), tune, pixels)
+        early = accuracy(lambda x: head.exit(head.stem(x)), tune, pixels)
+        return f", tune {whole:.3f} whole, {early:.3f} exit"
+
+    parts = [head.stem, head.exit, tail.body]
+    fit("whole", parts, loss_of, train, pixels, phase, recipe.seed, report, after_epoch)
+    return copy.deepcopy(Whole(head.stem, tail.body)).eval()
+
+
+def train_bottleneck(
+    head: Head,
+    tail: Tail,
+    whole: Whole,
+    train: Images,
+    tune: Images,
+    pixels: Pixels,
+    recipe: Recipe,
+    report: Report,
+) -> None:
+    """Train encoder, decoder and body in place so that `tail(encoder(stem(x)))` answers like `whole(x)`."""
+    phase, widths, bits = recipe.bottleneck, recipe.seam.widths, recipe.seam.bits
+    draws = random.Random(recipe.seed)
+    for frozen in (head.stem, head.exit, whole):
+        freeze(frozen)
+
+    def loss_of(x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
+        with torch.no_grad():
+            features_BFHW = head.stem(x_BCHW)
+            teacher_BN = whole.body(features_BFHW)
+        z_BZHW = head.encoder(features_BFHW, widths[-1])
+        losses = []
+        for width in {widths[0], widths[-1], draws.choice(widths)}:
+            seen_BZHW = fake_quantise(z_BZHW[:, :width], draws.choice(bits))
+            decoded_BFHW = tail.decoder(widen(seen_BZHW, widths[-1]))
+            losses.append(_distance(phase, decoded_BFHW, features_BFHW, tail.body, teacher_BN, labels_B))
+        return torch.stack(losses).mean()
+
+    def after_epoch() -> str:
+        shares = [f"{accuracy(split_model(head, tail, w, 4), tune, pixels):.3f} at {w}" for w in widths]
+        return ", tune " + ", ".join(shares)
+
+    parts = [head.encoder, tail.decoder, tail.body]
+    fit("bottleneck", parts, loss_of, train, pixels, phase, recipe.seed + 1, report, after_epoch)
+
+
+def _distance(
+    phase: BottleneckPhase,
+    decoded_BFHW: Tensor,
+    features_BFHW: Tensor,
+    body: nn.Module,
+    teacher_BN: Tensor,
+    labels_B: Tensor,
+) -> Tensor:
+    """Feature error over the features' variance (so one learning rate serves every family), and both heads' answers."""
+    logits_BN = body(decoded_BFHW)
+    target_BN = F.log_softmax(teacher_BN.float(), dim=1)
+    loss = F.kl_div(F.log_softmax(logits_BN.float(), dim=1), target_BN, log_target=True, reduction="batchmean")
+    features_BFHW = features_BFHW.float()
+    loss = loss + phase.feature_weight * F.mse_loss(decoded_BFHW.float(), features_BFHW) / features_BFHW.var()
+    if phase.label_weight:
+        loss = loss + phase.label_weight * F.cross_entropy(logits_BN, labels_B)
+    return loss
+
+
+def split_model(head: Head, tail: Tail, width: int, bits: int) -> nn.Module:
+    """Frames to logits through the quantised bottleneck at one width: for measuring, in eval mode."""
+
+    class Joined(nn.Module):
+        def forward(self, x_BCHW: Tensor) -> Tensor:
+            z_BZHW = fake_quantise(head.encoder(head.stem(x_BCHW), width), bits)
+            logits_BN: Tensor = tail(widen(z_BZHW, max(head.encoder.widths)))
+            return logits_BN
+
+    return Joined()
+
+
+def freeze(part: nn.Module) -> None:
+    part.eval()
+    for parameter in part.parameters():
+        parameter.requires_grad_(False)

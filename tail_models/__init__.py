@@ -1,0 +1,1 @@
+"""Server halves, one module a family. Found through the entry points `splitrt.tail_models`."""
