@@ -1,4 +1,5 @@
-"""The device half of `mobilenet`: fused inverted residuals down to 1/8 of the frame's side.
+"""The device half of `mobilenet`: fused inverted residuals down to 1/4 of the frame's side, so that
+a small device does a small share.
 
 Dense (fused) blocks while the map is large, depthwise ones in the exit: see splitrt.nn.blocks for the papers.
 """
@@ -26,17 +27,13 @@ def build(
     """resolution: side of the square frame, 96 to 160 and a multiple of 32; width: the channel multiplier."""
     if resolution % 32 or not 96 <= resolution <= 160:
         raise ConfigError(f"mobilenet.resolution must be 96, 128 or 160, got {resolution}")
-    narrow, middle, cut = scaled(16, width), scaled(24, width), scaled(48, width)
-    stem = nn.Sequential(
-        conv_bn(3, narrow, 3, stride=2),
-        fused_residual(narrow, middle, expand=2, stride=2),
-        fused_residual(middle, cut, expand=2, stride=2),
-        fused_residual(cut, cut, expand=2, stride=1),
-    )
+    narrow, cut = scaled(16, width), scaled(24, width)
+    stem = nn.Sequential(conv_bn(3, narrow, 3, stride=2), fused_residual(narrow, cut, expand=2, stride=2))
     exit_branch = nn.Sequential(
-        inverted_residual(cut, scaled(64, width), expand=2, stride=2),
-        classifier(scaled(64, width), scaled(128, width), classes),
+        inverted_residual(cut, scaled(32, width), expand=2, stride=2),
+        inverted_residual(scaled(32, width), scaled(48, width), expand=2, stride=2),
+        classifier(scaled(48, width), scaled(96, width), classes),
     )
-    side = resolution // 8
+    side = resolution // 4
     encoder = SlimEncoder(cut, widths, hidden_per_group)
     return Head(stem, exit_branch, encoder, FeatureShape(cut, side, side))

@@ -1,1 +1,45 @@
-"""splitrt: one model in two places."""
+"""splitrt: one model in two places. The head on a device, the tail on a server, a measured link between."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from splitrt.device.client import AsyncClient, connect_async
+    from splitrt.device.result import Classes, Result, Timings
+    from splitrt.device.sync import Client, connect
+    from splitrt.errors import SplitError
+
+_PUBLIC = {
+    "AsyncClient": "splitrt.device.client",
+    "Classes": "splitrt.device.result",
+    "Client": "splitrt.device.sync",
+    "Result": "splitrt.device.result",
+    "SplitError": "splitrt.errors",
+    "Timings": "splitrt.device.result",
+    "connect": "splitrt.device.sync",
+    "connect_async": "splitrt.device.client",
+}
+
+__all__ = [
+    "AsyncClient",
+    "Classes",
+    "Client",
+    "Result",
+    "SplitError",
+    "Timings",
+    "__version__",
+    "connect",
+    "connect_async",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names load on first use, so that `import splitrt` costs nothing."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'splitrt' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)

@@ -1,4 +1,4 @@
-"""The server half of `resnet`: the bottleneck's decoder, the stages after the cut, pooling and logits."""
+"""The server half of `resnet`: the bottleneck's decoder, the stages after the one it replaces, pooling, logits."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ from splitrt.nn.split import FeatureShape, Tail
 
 
 def build(
-    *,
-    features: FeatureShape,
-    widths: Sequence[int],
-    classes: int,
-    decoder_hidden: int = 32,
-    depth: int = 20,
-    cut: int = 1,
+    *, widths: Sequence[int], classes: int, decoder_hidden: int = 64, depth: int = 20, cut: int = 1
 ) -> Tail:
-    """features: the shape at the cut, as the head states it; depth and cut as in the head."""
-    blocks = blocks_per_stage(depth)
+    """depth and cut as in the head."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for number in range(cut + 1, 4):
-        layers[f"layer{number}"] = stage(number, blocks)
+    for number in range(cut + 2, 4):
+        layers[f"layer{number}"] = stage(number, blocks_per_stage(depth))
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["linear"] = nn.Linear(CHANNELS[2], classes)
-    return Tail(Decoder(max(widths), features.channels, decoder_hidden), nn.Sequential(layers))
+    return Tail(Decoder(max(widths), CHANNELS[cut], decoder_hidden), nn.Sequential(layers))
+
+
+def replaced(features: FeatureShape, *, depth: int = 20, cut: int = 1) -> nn.Module:
+    """The stage after the cut, for which encoder and decoder stand."""
+    return stage(cut + 1, blocks_per_stage(depth))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import sys
@@ -50,6 +49,8 @@ def netem(
 
     Example: splitrt netem --listen 127.0.0.1:7171 --to 127.0.0.1:7070 --up-mbit 5 --rtt-ms 40 --outage 20,3
     """
+    import asyncio
+
     from splitrt.netem import Netem, Shape, Trace
     from splitrt.netem.shape import parse_outage
 
@@ -72,6 +73,8 @@ def netem(
 
 
 async def _run(link: Netem, to: str, for_s: float | None, ready: TextIO) -> None:
+    import asyncio
+
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)

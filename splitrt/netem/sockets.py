@@ -21,10 +21,8 @@ class Connection:
     server: socket.socket | None = None
     has_hole: bool = False  # bytes were swallowed, so none may follow
 
-    def __post_init__(self) -> None:
-        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
     async def dial(self, address: tuple[str, int]) -> socket.socket:
+        self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.server = server = _new_socket(address)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await asyncio.get_running_loop().sock_connect(server, address)

@@ -55,7 +55,7 @@ def parse_csv(text: str, source: str) -> Columns:
         times_s=tuple(times_s),
         up_mbps=_column(rows, 1, source),
         down_mbps=_column(rows, 2, source),
-        duration_s=times_s[-1] + last_step_s,
+        duration_s=round(times_s[-1] + last_step_s, 9),
     )
 
 

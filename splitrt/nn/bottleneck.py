@@ -1,7 +1,7 @@
 """The bottleneck: a group-triangular slimmable encoder, its quantiser in training, and the decoder.
 
 Shape letters: B batch, F feature channels at the cut, Z bottleneck channels, K channels of one group,
-M hidden channels so far, H W space.
+M hidden channels so far, H W space, h w space after the stride.
 
 Channels come in groups 1..G, and group k of every layer reads groups <= k only. So the channels of a
 narrow width are a true prefix of the wide one, compute falls with the width, and batch statistics of a
@@ -22,35 +22,38 @@ from splitrt.nn.blocks import conv_bn
 
 
 class EncoderGroup(nn.Module):
-    """One group: its own hidden channels from all features, its outputs from the hidden channels so far.
+    """One group: hidden channels of its own from all features, its outputs from all hidden channels so far.
 
-    features_BFHW, hidden_BMHW of the groups before (None for the first)  ->  z_BKHW in (-1, 1), hidden_BMHW
-    with this group's channels appended.
+    features_BFHW, hidden_BMhw of the groups before (None for the first)  ->  z_BKhw in (-1, 1), hidden_BMhw
+    with this group's channels appended; h w are H W over the stride.
     """
 
-    def __init__(self, features: int, hidden_before: int, hidden: int, channels: int) -> None:
+    def __init__(self, features: int, hidden_before: int, hidden: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.spread = conv_bn(features, hidden, 3)
-        self.project = nn.Conv2d(hidden_before + hidden, channels, 1)
+        self.spread = conv_bn(features, hidden, 3, stride=stride)
+        self.mix = conv_bn(hidden_before + hidden, hidden, 3)
+        self.project = nn.Conv2d(hidden, channels, 1)
 
-    def forward(self, features_BFHW: Tensor, hidden_BMHW: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        own_BMHW = self.spread(features_BFHW)
-        all_BMHW = own_BMHW if hidden_BMHW is None else torch.cat([hidden_BMHW, own_BMHW], dim=1)
-        return torch.tanh(self.project(all_BMHW)), all_BMHW
+    def forward(self, features_BFHW: Tensor, hidden_BMhw: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        own_BMhw = self.spread(features_BFHW)
+        all_BMhw = own_BMhw if hidden_BMhw is None else torch.cat([hidden_BMhw, own_BMhw], dim=1)
+        return torch.tanh(self.project(self.mix(all_BMhw))), all_BMhw
 
 
 class SlimEncoder(nn.Module):
-    """Features to bottleneck at a width given on every call: (B, F, H, W) -> (B, width, H, W) in (-1, 1).
+    """Features to bottleneck at a width given on every call: (B, F, H, W) -> (B, width, H / stride, W / stride),
+    values in (-1, 1).
 
     widths: rising channel counts, e.g. (1, 2, 4, 8); group k holds the channels between two of them.
     """
 
-    def __init__(self, features: int, widths: Sequence[int], hidden_per_group: int) -> None:
+    def __init__(self, features: int, widths: Sequence[int], hidden_per_group: int, stride: int = 2) -> None:
         super().__init__()
         self.widths = tuple(widths)
+        self.stride = stride
         sizes = [b - a for a, b in pairwise((0, *self.widths))]
         self.groups = nn.ModuleList(
-            EncoderGroup(features, k * hidden_per_group, hidden_per_group, size)
+            EncoderGroup(features, k * hidden_per_group, hidden_per_group, size, stride)
             for k, size in enumerate(sizes)
         )
 
@@ -63,7 +66,7 @@ class SlimEncoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Bottleneck back to features: (B, Z, H, W) -> (B, F, H, W).
+    """Bottleneck to the features that the body reads: (B, Z, H, W) -> (B, F, H, W).
 
     Channels that were not sent are zero, the middle of the range, so one decoder takes every width and a
     batch may mix them.

@@ -2,10 +2,13 @@
 
 Shape letters: B batch, F feature channels at the cut, Z bottleneck channels, N classes, H W space.
 
-    image ── stem ──┬── exit ── logits                     device
+    image ── stem ──┬── exit ── logits                        device
                     └── encoder(width) ── z
-    z ── decoder ── features ── body ── logits             server
-    image ── stem ── features ── body                      the whole model, undivided
+    z ── decoder ── restored ── body ── logits                server
+    image ── stem ── replaced ── restored ── body ── logits   the whole model, undivided
+
+Encoder and decoder together stand for the stage `replaced`: the decoder restores what that stage would
+have given (head distillation: Matsubara et al., arXiv:2007.15818).
 """
 
 from __future__ import annotations
@@ -54,11 +57,12 @@ class Tail(nn.Module):
 class Whole(nn.Module):
     """The undivided model: the teacher of the bottleneck, and every benchmark's reference."""
 
-    def __init__(self, stem: nn.Module, body: nn.Module) -> None:
+    def __init__(self, stem: nn.Module, replaced: nn.Module, body: nn.Module) -> None:
         super().__init__()
         self.stem = stem
+        self.replaced = replaced
         self.body = body
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        logits_BN: Tensor = self.body(self.stem(x_BCHW))
+        logits_BN: Tensor = self.body(self.replaced(self.stem(x_BCHW)))
         return logits_BN

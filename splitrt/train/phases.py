@@ -2,7 +2,7 @@
 
 Shape letters: B batch, C H W frames, F features, Z bottleneck channels, N classes.
 
-whole       stem, exit and body on labels.
+whole       stem, exit, the stage that the bottleneck will replace, and body on labels.
 bottleneck  stem frozen; encoder, decoder and body learn to answer like the undivided model at every
             width: the sandwich rule (narrowest, widest, one at random: Yu and Huang, ICCV 2019,
             arXiv:1903.05134) with generalised head distillation (features and logits: Matsubara et al.,
@@ -11,7 +11,7 @@ bottleneck  stem frozen; encoder, decoder and body learn to answer like the undi
 
 from __future__ import annotations
 
-import copy
+
 import random
 
 import torch
@@ -26,26 +26,33 @@ from splitrt.train.recipe import BottleneckPhase, Recipe, WholePhase
 
 
 def train_whole(
-    head: Head, tail: Tail, train: Images, tune: Images, pixels: Pixels, recipe: Recipe, report: Report
-) -> Whole:
-    """Train stem, exit and body together; returns the undivided model with weights of its own."""
+    head: Head,
+    replaced: nn.Module,
+    tail: Tail,
+    train: Images,
+    tune: Images,
+    pixels: Pixels,
+    recipe: Recipe,
+    report: Report,
+) -> None:
+    """Train stem, exit, the replaced stage and body together, in place."""
     phase: WholePhase = recipe.whole
 
     def loss_of(x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
         features_BFHW = head.stem(x_BCHW)
         smooth = phase.label_smoothing
-        last = F.cross_entropy(tail.body(features_BFHW), labels_B, label_smoothing=smooth)
+        last = F.cross_entropy(tail.body(replaced(features_BFHW)), labels_B, label_smoothing=smooth)
         early = F.cross_entropy(head.exit(features_BFHW), labels_B, label_smoothing=smooth)
         return last + phase.exit_weight * early
 
-    def after_epoch() -> str:
-        whole = accuracy(lambda x: tail.body(head.stem(x)), tune, pixels)
-        early = accuracy(lambda x: head.exit(head.stem(x)), tune, pixels)
-        return f", tune {whole:.3f} whole, {early:.3f} exit"
+    whole = Whole(head.stem, replaced, tail.body)
 
-    parts = [head.stem, head.exit, tail.body]
+    def after_epoch() -> str:
+        early = accuracy(lambda x: head.exit(head.stem(x)), tune, pixels)
+        return f", tune {accuracy(whole, tune, pixels):.3f} whole, {early:.3f} exit"
+
+    parts = [head.stem, head.exit, replaced, tail.body]
     fit("whole", parts, loss_of, train, pixels, phase, recipe.seed, report, after_epoch)
-    return copy.deepcopy(Whole(head.stem, tail.body)).eval()
 
 
 def train_bottleneck(
@@ -67,13 +74,14 @@ def train_bottleneck(
     def loss_of(x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
         with torch.no_grad():
             features_BFHW = head.stem(x_BCHW)
-            teacher_BN = whole.body(features_BFHW)
+            restored_BFHW = whole.replaced(features_BFHW)
+            teacher_BN = whole.body(restored_BFHW)
         z_BZHW = head.encoder(features_BFHW, widths[-1])
         losses = []
         for width in {widths[0], widths[-1], draws.choice(widths)}:
             seen_BZHW = fake_quantise(z_BZHW[:, :width], draws.choice(bits))
             decoded_BFHW = tail.decoder(widen(seen_BZHW, widths[-1]))
-            losses.append(_distance(phase, decoded_BFHW, features_BFHW, tail.body, teacher_BN, labels_B))
+            losses.append(_distance(phase, decoded_BFHW, restored_BFHW, tail.body, teacher_BN, labels_B))
         return torch.stack(losses).mean()
 
     def after_epoch() -> str:
@@ -87,17 +95,18 @@ def train_bottleneck(
 def _distance(
     phase: BottleneckPhase,
     decoded_BFHW: Tensor,
-    features_BFHW: Tensor,
+    restored_BFHW: Tensor,
     body: nn.Module,
     teacher_BN: Tensor,
     labels_B: Tensor,
 ) -> Tensor:
-    """Feature error over the features' variance (so one learning rate serves every family), and both heads' answers."""
+    """Feature error over the features' variance (so one learning rate serves every family) and answers' error."""
     logits_BN = body(decoded_BFHW)
     target_BN = F.log_softmax(teacher_BN.float(), dim=1)
-    loss = F.kl_div(F.log_softmax(logits_BN.float(), dim=1), target_BN, log_target=True, reduction="batchmean")
-    features_BFHW = features_BFHW.float()
-    loss = loss + phase.feature_weight * F.mse_loss(decoded_BFHW.float(), features_BFHW) / features_BFHW.var()
+    given_BN = F.log_softmax(logits_BN.float(), dim=1)
+    loss = F.kl_div(given_BN, target_BN, log_target=True, reduction="batchmean")
+    restored_BFHW = restored_BFHW.float()
+    loss = loss + phase.feature_weight * F.mse_loss(decoded_BFHW.float(), restored_BFHW) / restored_BFHW.var()
     if phase.label_weight:
         loss = loss + phase.label_weight * F.cross_entropy(logits_BN, labels_B)
     return loss

@@ -1,0 +1,157 @@
+"""Settings of both sides: one TOML file, `SPLITRT_*` over it, flags over that.
+
+    [server]  listen, TLS, tokens, caps        [client]  servers, deadline, caps
+
+The only module that reads the environment. Unknown keys are refused with the nearest known name.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+
+from splitrt.errors import ConfigError
+
+ENV_PREFIX = "SPLITRT_"
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(Table):
+    """The `[server]` table."""
+
+    listen: str = "127.0.0.1:7070"
+    bundles: tuple[str, ...] = ("photos",)
+    bundles_dir: Path | None = None  # searched before the bundles that ship with splitrt
+    engine: str = "embedded"
+    threads: int = Field(1, ge=1, le=256)  # of a CPU tail
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    client_ca: Path | None = None  # given: devices must show a certificate of this authority (mTLS)
+    tokens: dict[str, SecretStr] = {}  # principal -> bearer token; empty: no token is asked for
+    max_payload_bytes: int = Field(1 << 20, ge=1 << 10, le=64 << 20)
+    max_deadline_ms: int = Field(60_000, ge=1)
+    max_in_flight: int = Field(64, ge=1, le=4096)  # frames of one stream that are not answered yet
+    max_streams: int = Field(1024, ge=1)
+    max_queue_frames: int = Field(256, ge=1)
+    max_batch: int = Field(16, ge=1, le=1024)
+    hello_timeout_s: float = Field(5.0, gt=0)
+    drain_grace_s: float = Field(5.0, ge=0)
+    reflection: bool = False
+    metrics: str | None = None  # HOST:PORT of the Prometheus endpoint
+
+    @model_validator(mode="after")
+    def _tls_whole(self) -> ServerConfig:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("server.tls_cert and server.tls_key must be given together")
+        if self.client_ca is not None and self.tls_cert is None:
+            raise ValueError("server.client_ca needs server.tls_cert and server.tls_key")
+        if self.engine not in ("embedded", "ray"):
+            raise ValueError(f"server.engine must be embedded or ray, got {self.engine!r}")
+        return self
+
+
+class ClientConfig(Table):
+    """The `[client]` table."""
+
+    servers: tuple[str, ...] = ("127.0.0.1:7070",)
+    bundle: str = "photos"
+    bundles_dir: Path | None = None  # where fetched bundles are kept; none: the system's temporary folder
+    deadline_ms: float = Field(100.0, gt=0, le=60_000)  # capture to result
+    max_waiting: int = Field(1, ge=1, le=1024)  # frames whose head has not run; a newer one displaces the oldest
+    in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
+    threads: int = Field(1, ge=1, le=64)
+    runner: str = "onnx"
+    tls_ca: Path | None = None  # given: TLS, and the server's certificate must be of this authority
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_name: str | None = None  # the name in the server's certificate, where it is not the address
+    token: SecretStr | None = None
+    connect_timeout_s: float = Field(3.0, gt=0)
+
+    @model_validator(mode="after")
+    def _sound(self) -> ClientConfig:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("client.tls_cert and client.tls_key must be given together")
+        if self.tls_cert is not None and self.tls_ca is None:
+            raise ValueError("client.tls_cert needs client.tls_ca")
+        if self.runner not in ("onnx", "torch"):
+            raise ValueError(f"client.runner must be onnx or torch, got {self.runner!r}")
+        return self
+
+
+Settings = TypeVar("Settings", ServerConfig, ClientConfig)
+
+
+def read_settings(
+    kind: type[Settings],
+    table: str,
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """File, then environment, then flags that are not None. Raises ConfigError naming the key and its origin."""
+    values: dict[str, Any] = {}
+    if file is not None:
+        values |= _from_file(kind, table, file)
+    values |= _from_environment(kind, table, os.environ if environment is None else environment)
+    values |= {key: value for key, value in (flags or {}).items() if value is not None}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join([table, *(str(part) for part in problem["loc"])])
+        given = "" if "token" in place else f", got {problem['input']!r}" if problem["loc"] else ""
+        raise ConfigError(f"{place}: {problem['msg']}{given}") from None
+
+
+def data_folder(flag: Path | None = None) -> Path | None:
+    """Where benchmarks and tests find real data: the flag, else `SPLITRT_DATA`, else nowhere."""
+    if flag is not None:
+        return flag
+    named = os.environ.get(ENV_PREFIX + "DATA")
+    return Path(named) if named else None
+
+
+def _from_file(kind: type[BaseModel], table: str, file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"config file must be readable TOML, {file} is not: {error}") from error
+    for name in content:
+        _known(name, ["server", "client"], f"{file}: table")
+    values: dict[str, Any] = content.get(table, {})
+    for key in values:
+        _known(key, list(kind.model_fields), f"{file}: key {table}.")
+    return values
+
+
+def _from_environment(kind: type[BaseModel], table: str, environment: Mapping[str, str]) -> dict[str, Any]:
+    """SPLITRT_SERVER_LISTEN=... ; values are TOML where they parse as such, else text."""
+    prefix = f"{ENV_PREFIX}{table.upper()}_"
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith(prefix):
+            continue
+        key = name.removeprefix(prefix).lower()
+        _known(key, list(kind.model_fields), "environment: ")
+        try:
+            values[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values
+
+
+def _known(name: str, known: list[str], where: str) -> None:
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{where}{name} is not known, wanted one of {', '.join(sorted(known))}{hint}")

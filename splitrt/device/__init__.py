@@ -1,0 +1,1 @@
+"""Device side: head runners, link, frame loop, clients. Never imports the server side, torch or ray by itself."""

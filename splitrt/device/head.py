@@ -1,0 +1,97 @@
+"""Running a head, one stage at a time, so that a frame that needs less does less.
+
+Shape letters: F feature channels, Z bottleneck channels, K channels of one group, M hidden channels so far,
+H W space, N classes.
+
+    features = stem(x) ── exit(features) ── sure? done
+                      └── encode(features, width): groups 1 .. k, each reading the hidden channels before it
+
+All sessions are open from the start: a width switch is an argument, nothing is loaded or rebuilt.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.bundle import Bundle
+from splitrt.codec import pixels
+from splitrt.codec.quantise import quantise
+from splitrt.errors import WidthUnsupported
+from splitrt.golden import agree, load_golden
+from splitrt.onnx_session import open_session
+
+Float32 = npt.NDArray[np.float32]
+
+
+class Head(Protocol):
+    """Batches of one: what a device runs. Not reentrant; one thread calls it."""
+
+    def stem(self, x_CHW: Float32) -> Float32:
+        """A normalised frame -> features_1FHW."""
+
+    def exit(self, features_1FHW: Float32) -> Float32 | None:
+        """logits_N of the early exit; None where the bundle has none."""
+
+    def encode(self, features_1FHW: Float32, width: int) -> Float32:
+        """z_KHW with `width` channels. Raises WidthUnsupported."""
+
+
+class OnnxHead:
+    """The head on ONNX Runtime: the default on a device."""
+
+    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
+        self._widths = bundle.manifest.seam.widths
+        self._stem = open_session(bundle.path("head/stem.onnx"), threads)
+        has_exit = bundle.manifest.exit is not None
+        self._exit = open_session(bundle.path("head/exit.onnx"), threads) if has_exit else None
+        self._groups = [
+            open_session(bundle.path(f"head/encoder_{k}.onnx"), threads) for k in range(1, len(self._widths) + 1)
+        ]
+
+    def stem(self, x_CHW: Float32) -> Float32:
+        features: Float32 = self._stem.run(None, {"frame": x_CHW[None]})[0]
+        return features
+
+    def exit(self, features_1FHW: Float32) -> Float32 | None:
+        if self._exit is None:
+            return None
+        logits: Float32 = self._exit.run(None, {"features": features_1FHW})[0][0]
+        return logits
+
+    def encode(self, features_1FHW: Float32, width: int) -> Float32:
+        inputs, outputs = {"features": features_1FHW}, []
+        for group in self._groups[: group_count(self._widths, width)]:
+            z_1KHW, inputs["hidden"] = group.run(None, inputs)
+            outputs.append(z_1KHW[0])
+        return np.concatenate(outputs)
+
+
+def group_count(widths: tuple[int, ...], width: int) -> int:
+    """How many groups make this width. Raises WidthUnsupported."""
+    if width not in widths:
+        raise WidthUnsupported(f"width must be one of {widths}, got {width}")
+    return widths.index(width) + 1
+
+
+def check_golden(bundle: Bundle, head: Head) -> float:
+    """Re-run the golden sample's head here: the largest difference. Raises BundleError beyond tolerance.
+
+    Symbols may differ by one step in 1e-4 of them (rounding at a step's edge on another CPU), never more.
+    """
+    manifest, golden = bundle.manifest, load_golden(bundle.path("golden.npz"))
+    tolerance, wanted = manifest.golden_tolerance, manifest.pixels
+    frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width)
+    features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
+    logits_N, worst = head.exit(features), 0.0
+    if logits_N is not None:
+        worst = agree("exit", logits_N, golden.exit_N, tolerance)
+    z_ZHW = head.encode(features, manifest.seam.channels)
+    worst = max(worst, agree("bottleneck", z_ZHW, golden.z_ZHW, tolerance))
+    symbols = quantise(z_ZHW, bundle.tables.ranges, max(manifest.seam.bits)).astype(np.int64)
+    steps = np.abs(symbols - golden.symbols_ZHW)
+    agree("symbols", steps, np.zeros_like(steps), 1)
+    agree("count of symbols one step off", np.array([np.count_nonzero(steps)]), np.array([0]), 1e-4 * steps.size + 1)
+    return worst

@@ -1,0 +1,46 @@
+"""The head on torch, from head.safetensors through the family's module: for devices with a GPU.
+
+Shape letters as in splitrt.device.head.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_file
+
+from splitrt import families
+from splitrt.bundle import Bundle
+from splitrt.device.head import group_count
+
+Float32 = npt.NDArray[np.float32]
+
+
+class TorchHead:
+    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+        manifest = bundle.manifest
+        build = families.head_module(manifest.family).build
+        self._model = build(widths=manifest.seam.widths, **manifest.head_arguments).eval().to(device)
+        self._model.load_state_dict(load_file(bundle.path("head.safetensors")))
+        self._has_exit = manifest.exit is not None
+        self._widths = manifest.seam.widths
+        self._device = device
+
+    @torch.inference_mode()
+    def stem(self, x_CHW: Float32) -> Float32:
+        features: Float32 = self._model.stem(torch.from_numpy(x_CHW)[None].to(self._device)).cpu().numpy()
+        return features
+
+    @torch.inference_mode()
+    def exit(self, features_1FHW: Float32) -> Float32 | None:
+        if not self._has_exit:
+            return None
+        logits: Float32 = self._model.exit(torch.from_numpy(features_1FHW).to(self._device))[0].cpu().numpy()
+        return logits
+
+    @torch.inference_mode()
+    def encode(self, features_1FHW: Float32, width: int) -> Float32:
+        group_count(self._widths, width)
+        z: Float32 = self._model.encoder(torch.from_numpy(features_1FHW).to(self._device), width)[0].cpu().numpy()
+        return z

@@ -1,0 +1,1 @@
+"""Pure decisions from measurements; times are passed in, nothing is read from a clock."""

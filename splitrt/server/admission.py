@@ -1,0 +1,91 @@
+"""The bounded queue in front of a tail: who waits, who is refused, who has waited too long.
+
+Pure bookkeeping on one event loop; times are passed in. Three rules:
+
+1. Refused at once when the work ahead will not leave enough time (by the measured time a frame takes) or
+   when the queue is full, with a time after which to try again.
+2. Full, but the newcomer has less than its fair share: the newest work of the greediest principal gives way.
+3. Taken in turn, one of each principal; what expired meanwhile never reaches the tail.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from splitrt.errors import DeadlineExceeded, Overloaded, SplitError
+from splitrt.server.work import Outcome, Ticket
+
+SMOOTHING = 0.1  # weight of the newest batch in the mean time a frame takes
+
+
+class Admission:
+    def __init__(self, max_frames: int) -> None:
+        self.max_frames = max_frames
+        self.frame_s = 0.0  # mean time the tail spends on a frame; 0 until measured
+        self._waiting: OrderedDict[str, deque[Ticket]] = OrderedDict()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def offer(self, ticket: Ticket, now: float) -> None:
+        """Queue it. Raises DeadlineExceeded or Overloaded; a displaced ticket is answered Overloaded itself."""
+        work = ticket.work
+        if work.deadline_at <= now:
+            raise DeadlineExceeded(f"deadline passed {(now - work.deadline_at) * 1e3:.0f} ms ago", stage="uplink")
+        wait_s = (self._count + 1) * self.frame_s
+        if now + wait_s > work.deadline_at:
+            raise self._refusal(f"{wait_s * 1e3:.0f} ms of work ahead", wait_s)
+        if self._count >= self.max_frames:
+            self._displace(work.principal)
+        self._waiting.setdefault(work.principal, deque()).append(ticket)
+        self._count += 1
+
+    def take(self, now: float, max_frames: int) -> list[Ticket]:
+        """Up to `max_frames` live tickets, principals in turn. Expired and abandoned ones are dropped here."""
+        batch: list[Ticket] = []
+        while self._waiting and len(batch) < max_frames:
+            principal, queue = self._waiting.popitem(last=False)
+            ticket = queue.popleft()
+            self._count -= 1
+            if queue:
+                self._waiting[principal] = queue  # back to the end of the line
+            if ticket.done.done():
+                continue
+            if ticket.work.deadline_at <= now + self.frame_s:
+                waited_s = now - ticket.work.arrived_at
+                error = DeadlineExceeded(f"waited {waited_s * 1e3:.0f} ms and is too late to start", stage="queue")
+                _end(ticket, error, waited_s)
+                continue
+            batch.append(ticket)
+        return batch
+
+    def measured(self, frames: int, seconds: float) -> None:
+        """Learn from a batch that ran."""
+        each = seconds / frames
+        self.frame_s = each if not self.frame_s else self.frame_s + SMOOTHING * (each - self.frame_s)
+
+    def refuse_all(self, error: SplitError) -> None:
+        """Answer everything that waits with this error."""
+        for queue in self._waiting.values():
+            for ticket in queue:
+                _end(ticket, error, 0.0)
+        self._waiting.clear()
+        self._count = 0
+
+    def _displace(self, newcomer: str) -> None:
+        greedy = max(self._waiting, key=lambda principal: len(self._waiting[principal]))
+        mine = len(self._waiting.get(newcomer, ()))
+        if len(self._waiting[greedy]) <= mine + 1:
+            raise self._refusal(f"{self._count} frames wait, at most {self.max_frames} may", self.frame_s)
+        loser = self._waiting[greedy].pop()
+        self._count -= 1
+        _end(loser, self._refusal("gave way to a client with fewer frames waiting", self.frame_s), 0.0)
+
+    def _refusal(self, why: str, wait_s: float) -> Overloaded:
+        return Overloaded(f"overloaded: {why}", retry_after_ms=max(1.0, wait_s * 1e3))
+
+
+def _end(ticket: Ticket, error: SplitError, queue_s: float) -> None:
+    if not ticket.done.done():
+        ticket.done.set_result(Outcome(error=error, queue_s=queue_s))

@@ -1,0 +1,96 @@
+"""The gateway: which bundles are served, who may open a stream, what is known of this server.
+
+The wire's side of it is the servicer; frames of a stream are the session's. The gateway itself holds the
+bundles with their pools, the caps, and the one-way switch to draining.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from splitrt.bundle import Bundle
+from splitrt.config import ServerConfig
+from splitrt.errors import ModelNotFound, Overloaded, ServerDraining, VersionGone, VersionMismatch
+from splitrt.metrics import ServerMetrics
+from splitrt.rpc.messages import PROTOCOL, Hello, Limits
+from splitrt.server.pool import TailPool
+from splitrt.server.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One bundle version and the tails that run it."""
+
+    bundle: Bundle
+    pool: TailPool
+
+
+class Gateway:
+    def __init__(self, config: ServerConfig, served: Iterable[Served], metrics: ServerMetrics) -> None:
+        self.config = config
+        self.metrics = metrics
+        self.served = tuple(served)
+        self.limits = Limits(
+            max_payload_bytes=config.max_payload_bytes,
+            max_deadline_ms=config.max_deadline_ms,
+            max_in_flight=config.max_in_flight,
+        )
+        self.draining = asyncio.Event()
+        self._sessions: set[Session] = set()
+        metrics.ready.set(1)
+        for one in self.served:
+            metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
+
+    def open(self, hello: Hello, principal: str) -> Session:
+        """A session for this hello; `close` it. Raises a SplitError that names what was wanted."""
+        if self.draining.is_set():
+            raise ServerDraining("the server is draining and takes no new streams")
+        if len(self._sessions) >= self.config.max_streams:
+            raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
+        one = self._find(hello)
+        session = Session(one.bundle, one.pool, self.limits, principal, self.metrics)
+        self._sessions.add(session)
+        self.metrics.streams.set(len(self._sessions))
+        return session
+
+    def close(self, session: Session) -> None:
+        session.abandon()
+        self._sessions.discard(session)
+        self.metrics.streams.set(len(self._sessions))
+
+    def drain(self) -> None:
+        """From now on: no new streams, no new frames; what was admitted is answered."""
+        self.draining.set()
+        self.metrics.ready.set(0)
+        for session in self._sessions:
+            session.draining = True
+
+    def by_digest(self, digest: bytes) -> Bundle:
+        """Raises ModelNotFound."""
+        for one in self.served:
+            if one.bundle.digest == digest:
+                return one.bundle
+        raise ModelNotFound(f"no bundle here has digest {digest[:8].hex()}..")
+
+    def _find(self, hello: Hello) -> Served:
+        if hello.protocol != PROTOCOL:
+            raise VersionMismatch(f"protocol must be {PROTOCOL}, got {hello.protocol}")
+        named = [one for one in self.served if one.bundle.manifest.name == hello.bundle]
+        if not named:
+            known = ", ".join(sorted({one.bundle.manifest.name for one in self.served}))
+            raise ModelNotFound(f"bundle must be one of {known}, got {hello.bundle[:64]!r}")
+        versions = [one for one in named if one.bundle.manifest.version == hello.version]
+        if not versions:
+            known = ", ".join(sorted(one.bundle.manifest.version for one in named))
+            raise VersionGone(f"version of {hello.bundle} must be one of {known}, got {hello.version[:20]!r}")
+        one = versions[0]
+        if hello.bundle_digest != one.bundle.digest:
+            wanted, given = one.bundle.digest[:8].hex(), hello.bundle_digest[:8].hex()
+            raise VersionMismatch(f"digest of {one.bundle.name} must be {wanted}.., got {given}..")
+        wanted_tables = one.bundle.tables.digest()
+        if hello.tables_digest != wanted_tables:
+            wanted, given = wanted_tables[:8].hex(), hello.tables_digest[:8].hex()
+            raise VersionMismatch(f"tables digest of {one.bundle.name} must be {wanted}.., got {given}..")
+        return one

@@ -1,0 +1,141 @@
+"""Start a server and end it well: bundles checked, port opened, health told, drained at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from splitrt.bundle import Bundle, find_bundle
+from splitrt.config import ServerConfig
+from splitrt.errors import BundleError, ConfigError
+from splitrt.metrics import ServerMetrics
+from splitrt.rpc.channel import server_options
+from splitrt.rpc.v1 import split_pb2, split_pb2_grpc
+from splitrt.server.gateway import Gateway, Served
+from splitrt.server.pool import EmbeddedPool
+from splitrt.server.servicer import SplitServicer
+from splitrt.server.tail import OnnxTail
+from splitrt.server.worker import Worker
+
+SERVICE = split_pb2.DESCRIPTOR.services_by_name["Split"].full_name
+STREAMS_PER_CONNECTION = 128
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    address: str  # host:port as bound
+    gateway: Gateway
+    metrics: ServerMetrics
+    golden_difference: float  # the worst seen when the golden samples were re-run
+
+
+@asynccontextmanager
+async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
+    """A server for as long as the block runs; at its end it drains, within `drain_grace_s`.
+
+    Raises BundleError where a golden sample disagrees on this machine, ConfigError where the address
+    cannot be had.
+    """
+    metrics = ServerMetrics()
+    async with AsyncExitStack() as stack:
+        served, worst = [], 0.0
+        for name in config.bundles:
+            worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config.threads)
+            worst = max(worst, await asyncio.to_thread(worker.check_golden))
+            pool = EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch)
+            served.append(Served(worker.bundle, await stack.enter_async_context(pool)))
+        gateway = Gateway(config, served, metrics)
+        server, checker = _server(config, gateway)
+        address = _listen(config, server)
+        if config.metrics:
+            stack.enter_context(_exporter(config.metrics, metrics))
+        await server.start()
+        await checker.set("", health_pb2.HealthCheckResponse.SERVING)
+        await checker.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield RunningServer(address, gateway, metrics, worst)
+        finally:
+            gateway.drain()
+            await checker.enter_graceful_shutdown()
+            await server.stop(config.drain_grace_s)
+
+
+def load_worker(bundle: Bundle, threads: int) -> Worker:
+    """Raises BundleError where only the head half is here."""
+    if not bundle.has_tail:
+        raise BundleError(f"bundle {bundle.name} has no tail.onnx: a head half cannot be served")
+    return Worker(bundle, OnnxTail(bundle, threads))
+
+
+def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:
+    # Our own cap is one frame's payload; the transport's lies above it, so that refusals are per frame.
+    server = grpc.aio.server(options=server_options(4 * config.max_payload_bytes, STREAMS_PER_CONNECTION))
+    split_pb2_grpc.add_SplitServicer_to_server(SplitServicer(gateway), server)  # type: ignore[no-untyped-call]
+    checker = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    if config.reflection:
+        try:
+            from grpc_reflection.v1alpha import reflection
+        except ImportError:
+            raise ConfigError("server.reflection needs grpcio-reflection: pip install 'splitrt[server]'") from None
+        reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    return server, checker
+
+
+def _listen(config: ServerConfig, server: Any) -> str:
+    host, _, _ = config.listen.rpartition(":")
+    try:
+        if config.tls_cert is not None and config.tls_key is not None:
+            port = server.add_secure_port(config.listen, _credentials(config))
+        else:
+            port = server.add_insecure_port(config.listen)
+    except RuntimeError as error:
+        raise ConfigError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
+    return f"{host}:{port}"
+
+
+def _credentials(config: ServerConfig) -> Any:
+    assert config.tls_cert is not None
+    assert config.tls_key is not None
+    client_ca = _read("client_ca", config.client_ca) if config.client_ca else None
+    pair = (_read("tls_key", config.tls_key), _read("tls_cert", config.tls_cert))
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def _read(key: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"server.{key} must be a readable file, got {path}: {error.strerror}") from error
+
+
+def _exporter(address: str, metrics: ServerMetrics) -> Any:
+    """The Prometheus endpoint as a context manager."""
+    from contextlib import contextmanager
+
+    from prometheus_client import start_http_server
+
+    @contextmanager
+    def running() -> Any:
+        host, _, port = address.rpartition(":")
+        try:
+            httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
+        try:
+            yield
+        finally:
+            httpd.shutdown()
+            httpd.server_close()
+            thread.join()
+
+    return running()

@@ -1,0 +1,155 @@
+"""The gateway's wire edge: protobuf in, protobuf out, no decisions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+
+import splitrt
+from splitrt.errors import BadFrame, SplitError
+from splitrt.rpc import status
+from splitrt.rpc.messages import (
+    PROTOCOL,
+    FrameChunk,
+    FrameStart,
+    Hello,
+    drain_to_wire,
+    from_device,
+    limits_to_wire,
+    reply_to_wire,
+    welcome_to_wire,
+)
+from splitrt.rpc.v1 import split_pb2 as pb
+from splitrt.rpc.v1 import split_pb2_grpc as pb_grpc
+from splitrt.server.auth import call_principal
+from splitrt.server.gateway import Gateway
+from splitrt.server.session import Session
+
+FETCH_CHUNK_BYTES = 256 << 10
+
+
+class SplitServicer(pb_grpc.SplitServicer):  # type: ignore[misc]
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
+        """What is served here."""
+        await self._principal(context)
+        response = pb.DescribeResponse(
+            protocol=PROTOCOL, server=splitrt.__version__, limits=limits_to_wire(self._gateway.limits)
+        )
+        for one in self._gateway.served:
+            bundle = one.bundle
+            response.bundles.append(
+                pb.BundleInfo(
+                    name=bundle.manifest.name,
+                    version=bundle.manifest.version,
+                    bundle_digest=bundle.digest,
+                    tables_digest=bundle.tables.digest(),
+                    widths=bundle.manifest.seam.widths,
+                    bits=bundle.manifest.seam.bits,
+                    head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
+                )
+            )
+        return response
+
+    async def FetchHead(self, request: pb.FetchHeadRequest, context: Any) -> AsyncIterator[pb.HeadChunk]:
+        """The files of a head half, the manifest first."""
+        await self._principal(context)
+        try:
+            bundle = self._gateway.by_digest(request.bundle_digest)
+        except SplitError as error:
+            await _abort(context, error)
+        for file in bundle.head_files():
+            data = await asyncio.to_thread((bundle.folder / file).read_bytes)
+            for start in range(0, max(1, len(data)), FETCH_CHUNK_BYTES):
+                chunk = data[start : start + FETCH_CHUNK_BYTES]
+                yield pb.HeadChunk(path="" if start else file, data=chunk)
+
+    async def Infer(self, _: Any, context: Any) -> None:
+        """One device's stream. Results may overtake each other; `seq` pairs them.
+
+        A frame that fails gets a result that says so. Only an error of the stream itself ends the stream.
+        """
+        principal = await self._principal(context)
+        try:
+            hello = await self._hello(context)
+            session = self._gateway.open(hello, principal)
+        except SplitError as error:
+            self._gateway.metrics.refused_streams.labels(error.code).inc()
+            await _abort(context, error)
+        try:
+            await context.write(welcome_to_wire(self._gateway.limits, hello.session_epoch))
+            await self._serve(session, context)
+        except SplitError as error:
+            await _abort(context, error)
+        finally:
+            self._gateway.close(session)
+
+    async def _serve(self, session: Session, context: Any) -> None:
+        """Read and write side by side until the device half-closes and all its frames are answered."""
+        one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
+        reading = asyncio.create_task(self._read(session, context))
+        replying = asyncio.create_task(self._write_replies(session, context, one_at_a_time))
+        announcing = asyncio.create_task(self._announce_drain(context, one_at_a_time))
+        try:
+            done, _ = await asyncio.wait([reading, replying], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            await session.finish()
+            await session.replies.join()
+        finally:
+            for task in (reading, replying, announcing):
+                task.cancel()
+            await asyncio.gather(reading, replying, announcing, return_exceptions=True)
+
+    async def _read(self, session: Session, context: Any) -> None:
+        while (message := await context.read()) is not grpc.aio.EOF:
+            match from_device(message):
+                case FrameStart() as start:
+                    await session.start_frame(start)
+                case FrameChunk() as chunk:
+                    session.add_chunk(chunk)
+                case Hello():
+                    raise BadFrame("a stream begins with one hello, got a second one", reason="malformed")
+
+    async def _write_replies(self, session: Session, context: Any, one_at_a_time: asyncio.Lock) -> None:
+        while True:
+            reply = await session.replies.get()
+            async with one_at_a_time:
+                await context.write(reply_to_wire(reply))
+            session.replies.task_done()
+
+    async def _announce_drain(self, context: Any, one_at_a_time: asyncio.Lock) -> None:
+        await self._gateway.draining.wait()
+        async with one_at_a_time:
+            await context.write(drain_to_wire(int(self._gateway.config.drain_grace_s * 1e3)))
+
+    async def _hello(self, context: Any) -> Hello:
+        seconds = self._gateway.config.hello_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                message = await context.read()
+        except TimeoutError:
+            raise BadFrame(f"a stream must begin with a hello within {seconds:g} s", reason="hello") from None
+        hello = None if message is grpc.aio.EOF else from_device(message)
+        if not isinstance(hello, Hello):
+            raise BadFrame("a stream must begin with a hello", reason="hello")
+        return hello
+
+    async def _principal(self, context: Any) -> str:
+        try:
+            return call_principal(self._gateway.config.tokens, context)
+        except SplitError as error:
+            await _abort(context, error)
+
+
+async def _abort(context: Any, error: SplitError) -> NoReturn:
+    """End the call with the error's status; its code travels beside, because gRPC has too few."""
+    detail = status.to_wire(error).detail
+    metadata = ((status.CODE_METADATA, error.code),)
+    await context.abort(status.grpc_code(error), detail, metadata)
+    raise AssertionError("abort does not return")

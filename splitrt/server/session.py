@@ -1,0 +1,217 @@
+"""One device's stream on the server: frames checked, chunks put together, every frame answered once.
+
+No protobuf and no gRPC here: messages come in as checked values, replies go out through a queue.
+A frame that fails gets a reply that says so; only a bad hello ends the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from splitrt.bundle import Bundle
+from splitrt.codec import payload as codec_payload
+from splitrt.codec.payload import Codec
+from splitrt.errors import (
+    BadFrame,
+    DeadlineExceeded,
+    FrameTooLarge,
+    InvalidInput,
+    Overloaded,
+    ServerDraining,
+    SplitError,
+    VersionMismatch,
+    WidthUnsupported,
+)
+from splitrt.metrics import ServerMetrics
+from splitrt.rpc.messages import SLOTS, FrameChunk, FrameStart, Limits, Reply, tables_prefix
+from splitrt.server.pool import TailPool
+from splitrt.server.work import Outcome, Work
+
+
+@dataclass(slots=True)
+class Assembly:
+    """A frame with the chunks that have come; `whole` ends when the last one has, or with the frame's error."""
+
+    start: FrameStart
+    codec: Codec
+    arrived_at: float
+    deadline_at: float
+    payloads: list[bytes]
+    whole: asyncio.Future[None]
+
+    @property
+    def size(self) -> int:
+        return sum(len(payload) for payload in self.payloads)
+
+
+class Session:
+    """Frames of one stream for one bundle. `replies` gives exactly one reply a frame."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        pool: TailPool,
+        limits: Limits,
+        principal: str,
+        metrics: ServerMetrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bundle, self._pool, self._limits = bundle, pool, limits
+        self._principal, self._metrics, self._clock = principal, metrics, clock
+        self._tables = tables_prefix(bundle.tables.digest())
+        self._assemblies: dict[int, Assembly] = {}  # by slot
+        self._running: set[asyncio.Task[None]] = set()
+        # A device that does not read its results stops being read once this is full.
+        self.replies: asyncio.Queue[Reply] = asyncio.Queue(2 * limits.max_in_flight)
+        self.draining = False
+
+    async def start_frame(self, start: FrameStart) -> None:
+        """A frame's first chunk."""
+        now = self._clock()
+        try:
+            codec = self._check(start)
+        except SplitError as error:
+            await self._answer(start.seq, Outcome(error=error))
+            return
+        whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        deadline_at = now + start.deadline_ms / 1e3
+        assembly = Assembly(start, codec, now, deadline_at, [start.payload], whole)
+        if start.chunks == 1:
+            whole.set_result(None)
+        else:
+            self._displace(start.seq % SLOTS)
+            self._assemblies[start.seq % SLOTS] = assembly
+        task = asyncio.create_task(self._run(assembly))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def add_chunk(self, chunk: FrameChunk) -> None:
+        """A further chunk. One for a frame that is gone (answered, refused) is dropped without a word."""
+        assembly = self._assemblies.get(chunk.slot)
+        if assembly is None or assembly.whole.done():
+            return
+        start = assembly.start
+        try:
+            self._check_size(assembly.size + len(chunk.payload))
+            crc = codec_payload.checksum(
+                start.seq, start.width, start.bits, assembly.codec, len(assembly.payloads), chunk.payload
+            )
+            codec_payload.check(chunk.crc32c, crc)
+        except SplitError as error:
+            assembly.whole.set_exception(error)
+            return
+        assembly.payloads.append(chunk.payload)
+        if len(assembly.payloads) == start.chunks:
+            assembly.whole.set_result(None)
+
+    async def finish(self) -> None:
+        """The device has half-closed: no chunk will come any more; what can be answered is."""
+        for slot in list(self._assemblies):
+            self._displace(slot)
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def abandon(self) -> None:
+        """The stream is gone: nobody will read these answers."""
+        for task in self._running:
+            task.cancel()
+
+    # ── checks ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _check(self, start: FrameStart) -> Codec:
+        """Header against bundle and limits, then the checksum: all before anything is decoded."""
+        if self.draining:
+            raise ServerDraining("the server is draining and takes no new frames")
+        if len(self._running) >= self._limits.max_in_flight:
+            most = self._limits.max_in_flight
+            raise Overloaded(f"overloaded: {most} frames of this stream are not answered yet", retry_after_ms=1)
+        try:
+            codec = Codec(start.codec)
+        except ValueError:
+            known = ", ".join(f"{c.value} ({c.name.lower()})" for c in Codec)
+            raise InvalidInput(f"codec must be one of {known}, got {start.codec}") from None
+        if start.deadline_ms == 0:
+            raise DeadlineExceeded("deadline must be above 0 ms, got 0", stage="uplink")
+        if start.deadline_ms > self._limits.max_deadline_ms:
+            raise InvalidInput(f"deadline must be 1 to {self._limits.max_deadline_ms} ms, got {start.deadline_ms}")
+        if start.tables != self._tables:
+            raise VersionMismatch(f"tables digest must begin {self._tables:08x}, got {start.tables:08x}")
+        self._check_size(len(start.payload))
+        self._check_shape(start, codec)
+        crc = codec_payload.checksum(start.seq, start.width, start.bits, codec, 0, start.payload)
+        codec_payload.check(start.crc32c, crc)
+        return codec
+
+    def _check_shape(self, start: FrameStart, codec: Codec) -> None:
+        seam = self._bundle.manifest.seam
+        if codec is Codec.JPEG:
+            if start.width or start.bits or start.chunks != 1:
+                raise BadFrame("a photograph has width 0, bits 0 and one chunk", reason="malformed")
+            return
+        if start.width not in seam.widths:
+            raise WidthUnsupported(f"width must be one of {seam.widths}, got {start.width}")
+        if start.bits not in seam.bits:
+            raise WidthUnsupported(f"bits must be one of {seam.bits}, got {start.bits}")
+        groups = len(seam.group_sizes(start.width))
+        if start.chunks not in (1, groups):
+            raise BadFrame(f"width {start.width} comes in 1 or {groups} chunks, got {start.chunks}", reason="chunks")
+
+    def _check_size(self, size: int) -> None:
+        most = self._limits.max_payload_bytes
+        if size > most:
+            raise FrameTooLarge(f"payload must be at most {most} bytes, got {size}")
+
+    # ── running ─────────────────────────────────────────────────────────────────────────────────────
+
+    async def _run(self, assembly: Assembly) -> None:
+        start = assembly.start
+        try:
+            async with asyncio.timeout(assembly.deadline_at - self._clock()):
+                await assembly.whole
+        except (TimeoutError, SplitError) as error:
+            wanted = self._missing(assembly) if isinstance(error, TimeoutError) else error
+            await self._answer(start.seq, Outcome(error=wanted))
+            return
+        finally:
+            if self._assemblies.get(start.seq % SLOTS) is assembly:
+                del self._assemblies[start.seq % SLOTS]
+        self._metrics.frame_bytes.labels(assembly.codec.name.lower()).observe(assembly.size)
+        outcome = await self._pool.submit(
+            Work(
+                principal=self._principal,
+                width=start.width,
+                bits=start.bits,
+                codec=assembly.codec,
+                payloads=tuple(assembly.payloads),
+                arrived_at=assembly.arrived_at,
+                deadline_at=assembly.deadline_at,
+            )
+        )
+        await self._answer(start.seq, outcome)
+
+    def _displace(self, slot: int) -> None:
+        stale = self._assemblies.pop(slot, None)
+        if stale is not None and not stale.whole.done():
+            stale.whole.set_exception(self._missing(stale))
+
+    def _missing(self, assembly: Assembly) -> DeadlineExceeded:
+        have, wanted = len(assembly.payloads), assembly.start.chunks
+        return DeadlineExceeded(f"{have} of {wanted} chunks came in time", stage="assembly")
+
+    async def _answer(self, seq: int, outcome: Outcome) -> None:
+        name = self._bundle.manifest.name
+        self._metrics.frames.labels(name, outcome.error.code if outcome.error else "ok").inc()
+        for stage, seconds in (("queue", outcome.queue_s), ("decode", outcome.decode_s), ("tail", outcome.tail_s)):
+            self._metrics.stage_seconds.labels(name, stage).observe(seconds)
+        await self.replies.put(
+            Reply(
+                seq=seq,
+                outputs=outcome.outputs,
+                error=outcome.error,
+                queue_s=outcome.queue_s,
+                decode_s=outcome.decode_s,
+                tail_s=outcome.tail_s,
+            )
+        )
