@@ -131,5 +131,7 @@ def find_bundle(name: str, extra: Path | None = None) -> Bundle:
     if name not in known:
         near = get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelNotFound(f"bundle must be a folder or one of {', '.join(sorted(known)) or 'none'}, got {name!r}{hint}")
+        raise ModelNotFound(
+            f"bundle must be a folder or one of {', '.join(sorted(known)) or 'none'}, got {name!r}{hint}"
+        )
     return load_bundle(known[name])

@@ -106,11 +106,12 @@ def read_settings(
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
     try:
         return kind.model_validate(values)
-    except ValidationError as error:
-        problem = error.errors()[0]
+    except ValidationError as invalid:
+        problem = invalid.errors()[0]
         place = ".".join([table, *(str(part) for part in problem["loc"])])
-        given = "" if "token" in place else f", got {problem['input']!r}" if problem["loc"] else ""
-        raise ConfigError(f"{place}: {problem['msg']}{given}") from None
+        is_shown = problem["loc"] and "token" not in place
+        given = f", got {problem['input']!r}" if is_shown else ""
+        raise ConfigError(f"{place}: {problem['msg']}{given}") from None  # its own text may show a token
 
 
 def data_folder(flag: Path | None = None) -> Path | None:

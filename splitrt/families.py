@@ -29,7 +29,7 @@ def head_module(name: str) -> ModuleType:
 
 
 def tail_module(name: str) -> ModuleType:
-    """The module whose `build(**arguments)` gives a splitrt.nn.split.Tail, and whose `replaced` the stage it replaces."""
+    """The module whose `build(**arguments)` gives a splitrt.nn.split.Tail; `replaced` gives the stage it replaces."""
     return _load(TAILS, name)
 
 

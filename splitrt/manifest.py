@@ -117,7 +117,11 @@ def parse_manifest(data: bytes) -> Manifest:
 def write_manifest(manifest: Manifest) -> bytes:
     """TOML that `parse_manifest` reads back to the same manifest."""
     tables = manifest.model_dump(mode="json", exclude_none=True)
-    plain = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in tables.items() if not isinstance(value, dict)]
+    plain = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"
+        for key, value in tables.items()
+        if not isinstance(value, dict)
+    ]
     nested = [_table(key, value) for key, value in tables.items() if isinstance(value, dict)]
     return ("\n".join([*plain, *nested]) + "\n").encode()
 

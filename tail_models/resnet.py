@@ -12,9 +12,7 @@ from splitrt.nn.resnet import CHANNELS, blocks_per_stage, stage
 from splitrt.nn.split import FeatureShape, Tail
 
 
-def build(
-    *, widths: Sequence[int], classes: int, decoder_hidden: int = 64, depth: int = 20, cut: int = 1
-) -> Tail:
+def build(*, widths: Sequence[int], classes: int, decoder_hidden: int = 64, depth: int = 20, cut: int = 1) -> Tail:
     """depth and cut as in the head."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for number in range(cut + 2, 4):

@@ -31,16 +31,12 @@ def netem(
     down_mbit: Annotated[
         float | None, typer.Option("--down-mbit", help="Constant rate down, where no trace gives one.")
     ] = None,
-    jitter_ms: Annotated[
-        float, typer.Option("--jitter-ms", help="Random further delay, at most this.")
-    ] = 0.0,
+    jitter_ms: Annotated[float, typer.Option("--jitter-ms", help="Random further delay, at most this.")] = 0.0,
     outage: Annotated[
         list[str] | None, typer.Option("--outage", metavar="AT,FOR", help="Seconds; may be repeated.")
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the jitter.")] = 0,
-    for_s: Annotated[
-        float | None, typer.Option("--for-s", help="Run so long; default: until Ctrl-C.")
-    ] = None,
+    for_s: Annotated[float | None, typer.Option("--for-s", help="Run so long; default: until Ctrl-C.")] = None,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write the counters at the end; - is stdout.")
     ] = None,

@@ -35,9 +35,7 @@ def unpack(packed: bytes, count: int, bits: int) -> UInt8:
     """`count` symbols as a flat array. Raises BadFrame on another length or on bits set past the end."""
     wanted = packed_bytes(count, bits)
     if len(packed) != wanted:
-        raise BadFrame(
-            f"{count} symbols of {bits} bits must take {wanted} bytes, got {len(packed)}", reason="length"
-        )
+        raise BadFrame(f"{count} symbols of {bits} bits must take {wanted} bytes, got {len(packed)}", reason="length")
     data = np.frombuffer(packed, np.uint8)
     if bits == 8:
         return data

@@ -48,9 +48,7 @@ def quantise(z_CHW: Float32, ranges: Ranges, bits: int) -> UInt8:
     """Values to symbols 0 .. 2**bits - 1, channel c under range c. Raises InvalidInput on NaN."""
     _check_bits(bits)
     if z_CHW.ndim != 3 or z_CHW.dtype != np.float32 or not 1 <= len(z_CHW) <= ranges.channels:
-        raise InvalidInput(
-            f"bottleneck must be float32 (1..{ranges.channels}, H, W), got {z_CHW.dtype}{z_CHW.shape}"
-        )
+        raise InvalidInput(f"bottleneck must be float32 (1..{ranges.channels}, H, W), got {z_CHW.dtype}{z_CHW.shape}")
     low_C11, step_C11 = _grid(ranges, len(z_CHW), bits)
     safe_C11 = np.where(step_C11 > 0, step_C11, np.float32(1))
     low_high = ranges.high_C[: len(z_CHW), None, None]

@@ -33,9 +33,8 @@ class Tables:
         return sha.digest()
 
     def save(self, path: Path) -> None:
-        # An open file, because numpy's stub reads keyword arrays given beside a path as its own options.
-        with path.open("wb") as file:
-            np.savez(file, **self._arrays())
+        arrays: dict[str, Any] = dict(self._arrays())  # numpy's stub takes named arrays for its own options
+        np.savez(path, **arrays)
 
     def _arrays(self) -> dict[str, npt.NDArray[Any]]:
         return {"range_low": self.ranges.low_C, "range_high": self.ranges.high_C}

@@ -25,7 +25,7 @@ class DType(IntEnum):
     UINT8 = 5
 
 
-_NUMPY = {
+_NUMPY: dict[DType, np.dtype[Any]] = {
     DType.FLOAT32: np.dtype("<f4"),
     DType.FLOAT16: np.dtype("<f2"),
     DType.INT64: np.dtype("<i8"),

@@ -93,5 +93,10 @@ def check_golden(bundle: Bundle, head: Head) -> float:
     symbols = quantise(z_ZHW, bundle.tables.ranges, max(manifest.seam.bits)).astype(np.int64)
     steps = np.abs(symbols - golden.symbols_ZHW)
     agree("symbols", steps, np.zeros_like(steps), 1)
-    agree("count of symbols one step off", np.array([np.count_nonzero(steps)]), np.array([0]), 1e-4 * steps.size + 1)
+    agree(
+        "count of symbols one step off",
+        np.array([np.count_nonzero(steps)]),
+        np.array([0]),
+        1e-4 * steps.size + 1,
+    )
     return worst

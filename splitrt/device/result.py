@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from splitrt.errors import SplitError
+
 Array = npt.NDArray[Any]
 Source = Literal["gate", "exit", "remote", "fallback", "skipped"]
 
@@ -46,6 +48,7 @@ class Timings:
 class Result:
     """One frame's end. `source` says who answered: `exit` and `gate` the device because it was sure, `remote`
     the server, `fallback` the device because it had to (`degraded`), `skipped` nobody: a newer frame came first.
+    `error` is set only by a stream, for a frame that nobody could answer.
     """
 
     seq: int
@@ -60,6 +63,7 @@ class Result:
     payload_bytes: int = 0
     link_bytes: int = 0
     timings: Timings = Timings()
+    error: SplitError | None = None
 
     @property
     def label(self) -> str | None:

@@ -199,9 +199,7 @@ class Netem:
             await pieces.put((self._due_s(direction, len(piece) or CONTROL_BYTES), piece))
             await asyncio.sleep(0)  # connections take turns: a full socket would never yield
 
-    async def _write(
-        self, connection: Connection, sink: socket.socket, direction: Direction, pieces: _Pieces
-    ) -> None:
+    async def _write(self, connection: Connection, sink: socket.socket, direction: Direction, pieces: _Pieces) -> None:
         loop = asyncio.get_running_loop()
         piece = b"more"
         while piece:

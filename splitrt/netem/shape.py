@@ -47,9 +47,7 @@ class Shape:
                 raise ConfigError(f"shape.{name} must be finite and not negative, got {value}")
         for at_s, for_s in self.outages:
             if not (0 <= at_s < math.inf and 0 < for_s < math.inf):
-                raise ConfigError(
-                    f"shape.outages must be (at_s >= 0, for_s > 0), both finite, got {(at_s, for_s)}"
-                )
+                raise ConfigError(f"shape.outages must be (at_s >= 0, for_s > 0), both finite, got {(at_s, for_s)}")
         if self.buffer_bytes < 1:
             raise ConfigError(f"shape.buffer_bytes must be at least 1, got {self.buffer_bytes}")
 

@@ -47,9 +47,7 @@ async def resolve(address: str, name: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise ConfigError(f"{name} must be HOST:PORT, got {address!r}")
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM
-        )
+        found = await asyncio.get_running_loop().getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"{name} cannot be resolved, got {address!r}: {error}") from error
     number, port_number = min(found, key=lambda info: info[0] != socket.AF_INET)[4][:2]

@@ -70,8 +70,7 @@ def read_mahimahi(up: Path | None, down: Path | None) -> Columns:
     busy_ms = {ms for count in counts if count is not None for ms in count}
     starts_ms = sorted({0} | busy_ms | {ms + 1 for ms in busy_ms if ms + 1 < end_ms})
     up_mbps, down_mbps = (
-        None if count is None else tuple(count[ms] * _MBIT_OF_DELIVERY for ms in starts_ms)
-        for count in counts
+        None if count is None else tuple(count[ms] * _MBIT_OF_DELIVERY for ms in starts_ms) for count in counts
     )
     return Columns(
         times_s=tuple(ms / 1000 for ms in starts_ms),
@@ -126,9 +125,7 @@ def _delivery_times_ms(path: Path) -> list[int]:
     for line, text in enumerate(read(path).splitlines(), start=1):
         digits = text.strip()
         if not (digits.isascii() and digits.isdigit()) or len(digits) > 12 or int(digits) > _MAX_MS:
-            raise InvalidInput(
-                f"{path}:{line}: must be whole milliseconds in [0, {_MAX_MS}], got {text[:20]!r}"
-            )
+            raise InvalidInput(f"{path}:{line}: must be whole milliseconds in [0, {_MAX_MS}], got {text[:20]!r}")
         if times_ms and int(digits) < times_ms[-1]:
             raise InvalidInput(f"{path}:{line}: times must not fall, got {digits} after {times_ms[-1]}")
         times_ms.append(int(digits))

@@ -56,9 +56,7 @@ def inverted_residual(in_channels: int, out_channels: int, *, expand: int, strid
 def fused_residual(in_channels: int, out_channels: int, *, expand: int, stride: int) -> Residual:
     """Dense 3x3 to the expanded channels, project 1x1."""
     hidden = in_channels * expand
-    body = nn.Sequential(
-        conv_bn(in_channels, hidden, 3, stride=stride), conv_bn(hidden, out_channels, 1, act=False)
-    )
+    body = nn.Sequential(conv_bn(in_channels, hidden, 3, stride=stride), conv_bn(hidden, out_channels, 1, act=False))
     return Residual(body, skip=stride == 1 and in_channels == out_channels)
 
 

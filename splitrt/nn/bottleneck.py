@@ -53,8 +53,7 @@ class SlimEncoder(nn.Module):
         self.stride = stride
         sizes = [b - a for a, b in pairwise((0, *self.widths))]
         self.groups = nn.ModuleList(
-            EncoderGroup(features, k * hidden_per_group, hidden_per_group, size, stride)
-            for k, size in enumerate(sizes)
+            EncoderGroup(features, k * hidden_per_group, hidden_per_group, size, stride) for k, size in enumerate(sizes)
         )
 
     def forward(self, features_BFHW: Tensor, width: int) -> Tensor:
@@ -92,7 +91,8 @@ def fake_quantise(z_BCHW: Tensor, bits: int) -> Tensor:
     """
     step = 2.0 / (2**bits - 1)
     seen = torch.round((z_BCHW + 1) / step) * step - 1
-    return z_BCHW + (seen - z_BCHW).detach()
+    passed_BCHW: Tensor = z_BCHW + (seen - z_BCHW).detach()
+    return passed_BCHW
 
 
 def widen(z_BCHW: Tensor, channels: int) -> Tensor:

@@ -31,9 +31,7 @@ class FeatureShape(NamedTuple):
 class Head(nn.Module):
     """Device side. `exit` and `encoder` both read what `stem` gives: (B, 3, H, W) -> (B, F, H', W')."""
 
-    def __init__(
-        self, stem: nn.Module, exit: nn.Module, encoder: SlimEncoder, features: FeatureShape
-    ) -> None:
+    def __init__(self, stem: nn.Module, exit: nn.Module, encoder: SlimEncoder, features: FeatureShape) -> None:
         super().__init__()
         self.stem = stem
         self.exit = exit

@@ -34,9 +34,7 @@ class InFlight:
     silent_s: float = 0.0  # since the oldest of it was sent
 
 
-def choose(
-    choices: Sequence[Choice], link: LinkEstimate, left_s: float, in_flight: InFlight
-) -> Choice | None:
+def choose(choices: Sequence[Choice], link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
     """choices: cheapest first, accuracy rising; left_s: until the frame's deadline. None: stay on the device."""
     rate = HEADROOM * link.rate_given_silence(in_flight.oldest_bytes, in_flight.silent_s)
     budget_bytes = rate * (left_s - link.round_trip_s - link.server_s) - in_flight.bytes

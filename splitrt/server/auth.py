@@ -16,9 +16,7 @@ from splitrt.errors import Unauthenticated
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-def principal(
-    tokens: Mapping[str, SecretStr], metadata: Metadata, identity: Iterable[bytes] | None, peer: str
-) -> str:
+def principal(tokens: Mapping[str, SecretStr], metadata: Metadata, identity: Iterable[bytes] | None, peer: str) -> str:
     """The name whose share a call counts against. Raises Unauthenticated when a token is asked for and none fits.
 
     identity: the certificate's names as gRPC gives them; peer: e.g. ipv4:127.0.0.1:4242.

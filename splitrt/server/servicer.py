@@ -31,7 +31,7 @@ from splitrt.server.session import Session
 FETCH_CHUNK_BYTES = 256 << 10
 
 
-class SplitServicer(pb_grpc.SplitServicer):  # type: ignore[misc]
+class SplitServicer(pb_grpc.SplitServicer):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 

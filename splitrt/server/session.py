@@ -203,7 +203,11 @@ class Session:
     async def _answer(self, seq: int, outcome: Outcome) -> None:
         name = self._bundle.manifest.name
         self._metrics.frames.labels(name, outcome.error.code if outcome.error else "ok").inc()
-        for stage, seconds in (("queue", outcome.queue_s), ("decode", outcome.decode_s), ("tail", outcome.tail_s)):
+        for stage, seconds in (
+            ("queue", outcome.queue_s),
+            ("decode", outcome.decode_s),
+            ("tail", outcome.tail_s),
+        ):
             self._metrics.stage_seconds.labels(name, stage).observe(seconds)
         await self.replies.put(
             Reply(

@@ -11,7 +11,6 @@ bottleneck  stem frozen; encoder, decoder and body learn to answer like the undi
 
 from __future__ import annotations
 
-
 import random
 
 import torch

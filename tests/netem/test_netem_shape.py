@@ -35,9 +35,7 @@ def arrivals(shape: Shape, pieces: list[tuple[float, int]]) -> list[float]:
 
 
 @given(shape=SHAPES, pieces=PIECES)
-def test_no_piece_overtakes_and_none_beats_the_propagation_delay(
-    shape: Shape, pieces: list[tuple[float, int]]
-) -> None:
+def test_no_piece_overtakes_and_none_beats_the_propagation_delay(shape: Shape, pieces: list[tuple[float, int]]) -> None:
     seen_s = arrivals(shape, pieces)
     assert seen_s == sorted(seen_s)
     sent_s = 0.0
@@ -60,9 +58,7 @@ def test_another_seed_or_direction_jitters_otherwise() -> None:
 
 
 @given(jitter_ms=st.floats(1, 200), pieces=PIECES)
-def test_jitter_only_delays_and_by_no_more_than_its_bound(
-    jitter_ms: float, pieces: list[tuple[float, int]]
-) -> None:
+def test_jitter_only_delays_and_by_no_more_than_its_bound(jitter_ms: float, pieces: list[tuple[float, int]]) -> None:
     steady = arrivals(Shape(up_mbit=1, rtt_ms=20), pieces)
     jittered = arrivals(Shape(up_mbit=1, rtt_ms=20, jitter_ms=jitter_ms), pieces)
     for on_time_s, late_s in zip(steady, jittered, strict=True):

@@ -39,9 +39,7 @@ def test_bytes_between_a_start_and_its_delivery_are_the_bytes_sent(
 
 
 @given(trace=traces(), start_s=st.floats(0, 100), sizes=st.lists(st.integers(1, 100_000), max_size=8))
-def test_pieces_one_after_another_arrive_when_the_whole_does(
-    trace: Trace, start_s: float, sizes: list[int]
-) -> None:
+def test_pieces_one_after_another_arrive_when_the_whole_does(trace: Trace, start_s: float, sizes: list[int]) -> None:
     at_s = start_s
     for size in sizes:
         at_s = trace.delivered_at("up", at_s, size)

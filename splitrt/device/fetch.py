@@ -1,0 +1,117 @@
+"""A bundle for a device: from this machine, or its head half from the server, by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import grpc
+
+from splitrt.bundle import MAX_MANIFEST_BYTES, Bundle, find_bundle, load_bundle
+from splitrt.config import ClientConfig
+from splitrt.device.credentials import call_metadata, open_channel
+from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError
+from splitrt.manifest import FILE_NAME, Manifest, parse_manifest
+from splitrt.rpc import status
+from splitrt.rpc.v1 import split_pb2 as pb
+from splitrt.rpc.v1 import split_pb2_grpc
+
+MAX_HEAD_BYTES = 512 << 20
+
+
+async def bundle_for(config: ClientConfig) -> Bundle:
+    """This machine's bundle of that name, else fetched from the first server that has it.
+
+    Raises ModelNotFound where neither has it, BundleError where what came is not what its digest says.
+    """
+    try:
+        return find_bundle(config.bundle, config.bundles_dir)
+    except ModelNotFound as error:
+        missing = error
+    problems = []
+    for server in config.servers:
+        try:
+            return load_bundle(await fetch_head(config, server, fetched_folder(config)))
+        except BundleError:
+            raise
+        except SplitError as error:
+            problems.append(str(error))
+    raise ModelNotFound(f"{missing}; and no server gave it: {'; '.join(problems)}")
+
+
+def fetched_folder(config: ClientConfig) -> Path:
+    return config.bundles_dir or Path(tempfile.gettempdir()) / "splitrt-bundles"
+
+
+async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
+    """Fetch `config.bundle`'s head half from one server; returns its folder. Nothing is kept of one that is damaged."""
+    channel = open_channel(config, server)
+    try:
+        stub = split_pb2_grpc.SplitStub(channel)  # type: ignore[no-untyped-call]
+        metadata, timeout_s = call_metadata(config), config.connect_timeout_s
+        described = await stub.Describe(pb.DescribeRequest(), metadata=metadata, timeout=timeout_s)
+        info = _pick(described, config.bundle, server)
+        call = stub.FetchHead(pb.FetchHeadRequest(bundle_digest=info.bundle_digest), metadata=metadata, timeout=600)
+        into.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=into, prefix=".fetching-") as scratch:
+            folder = Path(scratch) / f"{info.name}-{info.version}"
+            await _receive(call, folder, info.bundle_digest)
+            load_bundle(folder)
+            target = into / folder.name
+            shutil.rmtree(target, ignore_errors=True)
+            folder.rename(target)
+        return target
+    except grpc.RpcError as error:
+        raise status.from_grpc(error, server) from error
+    finally:
+        await channel.close()
+
+
+def _pick(described: pb.DescribeResponse, name: str, server: str) -> pb.BundleInfo:
+    for info in described.bundles:
+        if name in (info.name, f"{info.name}-{info.version}"):
+            if info.head_bytes > MAX_HEAD_BYTES:
+                raise BundleError(
+                    f"a head half must be at most {MAX_HEAD_BYTES} bytes, {server} offers {info.head_bytes}"
+                )
+            return info
+    known = ", ".join(info.name for info in described.bundles) or "none"
+    raise ModelNotFound(f"{server} serves {known}, wanted {name!r}")
+
+
+async def _receive(call: object, folder: Path, digest: bytes) -> None:
+    """Files one after the other; the manifest first, so that every further name is known before it is written."""
+    manifest: Manifest | None = None
+    current, total = "", 0
+    async for chunk in call:  # type: ignore[attr-defined]
+        total += len(chunk.data)
+        if total > MAX_HEAD_BYTES:
+            raise BundleError(f"a head half must be at most {MAX_HEAD_BYTES} bytes")
+        if chunk.path:
+            if current == "manifest.toml":
+                manifest = _manifest(folder / current, digest)
+            current = _next_file(chunk.path, manifest)
+            (folder / current).parent.mkdir(parents=True, exist_ok=True)
+        if not current or (current == "manifest.toml" and total > MAX_MANIFEST_BYTES):
+            raise BundleError("a head half must begin with a manifest of a sensible size")
+        with (folder / current).open("ab") as file:
+            file.write(chunk.data)
+    if manifest is None:
+        raise LinkLost("the server ended before it had sent a whole head half")
+
+
+def _manifest(path: Path, digest: bytes) -> Manifest:
+    data = path.read_bytes()
+    if hashlib.sha256(data).digest() != digest:
+        raise BundleError(f"manifest must have SHA-256 {digest[:8].hex()}.., got another")
+    return parse_manifest(data)
+
+
+def _next_file(path: str, manifest: Manifest | None) -> str:
+    if path == "manifest.toml" and manifest is None:
+        return path
+    if manifest is None or path not in manifest.files or not FILE_NAME.match(path):
+        raise BundleError(f"a head half holds files that its manifest lists, got {path[:64]!r}")
+    return path

@@ -1,0 +1,237 @@
+"""The link over gRPC: one long bidirectional stream, kept up as long as the block runs.
+
+    outbox ── writer ──> stream ──> reader ── replies
+                 └ one connection after the other, over the servers in turn, with jittered back-off
+
+A connection ends with an error, with the server's drain notice, or with ours. Frames that were on the wire
+then end with LinkLost; frames still queued stay for the next connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from splitrt.config import ClientConfig
+from splitrt.device.credentials import call_metadata, open_channel
+from splitrt.device.link import Sending
+from splitrt.device.outbox import Outbox
+from splitrt.errors import (
+    BadFrame,
+    ClientClosed,
+    InvalidInput,
+    LinkLost,
+    ModelNotFound,
+    SplitError,
+    Unauthenticated,
+    VersionMismatch,
+)
+from splitrt.policy.backoff import delay_s
+from splitrt.policy.width import InFlight
+from splitrt.rpc import status
+from splitrt.rpc.messages import (
+    Drain,
+    Frame,
+    Hello,
+    Limits,
+    Reply,
+    frame_to_wire,
+    from_server,
+    hello_to_wire,
+    link_bytes,
+)
+from splitrt.rpc.v1 import split_pb2_grpc
+
+# A server that refuses for one of these will refuse again: the caller should know.
+FATAL = (Unauthenticated, VersionMismatch, ModelNotFound)
+STATUS_AFTER_WRITE_S = 0.2
+log = logging.getLogger(__name__)
+
+
+class GrpcLink:
+    def __init__(
+        self,
+        config: ClientConfig,
+        hello: Callable[[int], Hello],
+        on_lost: Callable[[], None] = lambda: None,
+        seed: int | None = None,
+    ) -> None:
+        """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends."""
+        self._config, self._hello, self._on_lost = config, hello, on_lost
+        self._draw = random.Random(seed)
+        self._outbox = Outbox(config.in_flight_bytes)
+        self._limits: Limits | None = None
+        self._is_up = False
+        self._changed = asyncio.Event()  # set, and replaced, whenever the link goes up or an attempt ends
+        self._keeper: asyncio.Task[None] | None = None
+        self.connections = 0
+        self.stray_replies = 0  # late, repeated or unknown: counted, never delivered
+        self.last_error: SplitError | None = None
+
+    async def __aenter__(self) -> Self:
+        self._keeper = asyncio.create_task(self._keep_up(), name="link")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        self._outbox.fail_all(ClientClosed("the client was closed before this frame was answered"))
+
+    # ── the frame loop's side ───────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_up(self) -> bool:
+        return self._is_up
+
+    @property
+    def max_payload_bytes(self) -> int:
+        return self._limits.max_payload_bytes if self._limits else 0
+
+    def send(self, frame: Frame, deadline_at: float) -> Sending:
+        loop = asyncio.get_running_loop()
+        sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future())
+        # Framed once for its size; the time left is filled in when it goes.
+        sending.link_bytes = link_bytes(frame_to_wire(replace(frame, deadline_ms=_left_ms(deadline_at, loop))))
+        self._outbox.put(sending)
+        return sending
+
+    def withdraw(self, sending: Sending) -> bool:
+        return self._outbox.withdraw(sending)
+
+    def in_flight(self, now: float) -> InFlight:
+        return self._outbox.in_flight(now)
+
+    async def wait_up(self) -> None:
+        """Raises the error of a server that will not have us."""
+        while not self._is_up:
+            if isinstance(self.last_error, FATAL):
+                raise self.last_error
+            await self._changed.wait()
+
+    def _turn(self, *, is_up: bool) -> None:
+        self._is_up = is_up
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    # ── the connection's side ───────────────────────────────────────────────────────────────────────
+
+    async def _keep_up(self) -> None:
+        loop, attempt, turn = asyncio.get_running_loop(), 0, 0
+        while True:
+            server = self._config.servers[turn % len(self._config.servers)]
+            connections = self.connections
+            try:
+                await self._connect(server)
+            except SplitError as error:
+                self.last_error = error
+                log.info("link to %s ended: %s", server, error)
+            if self.connections > connections:
+                attempt = 0
+                self._on_lost()
+            self._turn(is_up=False)
+            self._outbox.fail_sent(LinkLost(f"the connection to {server} ended"))
+            turn += 1
+            need = self._outbox.soonest_deadline()
+            left_s = None if need is None else max(0.0, need - loop.time())
+            await asyncio.sleep(delay_s(attempt, self._draw, left_s))
+            attempt += 1
+
+    async def _connect(self, server: str) -> None:
+        """One connection from hello to end; returns when the server drained it. Raises SplitError."""
+        channel = open_channel(self._config, server)
+        try:
+            stub = split_pb2_grpc.SplitStub(channel)  # type: ignore[no-untyped-call]
+            call = stub.Infer(metadata=call_metadata(self._config))
+            try:
+                async with asyncio.timeout(self._config.connect_timeout_s):
+                    await call.write(hello_to_wire(self._hello(self.connections + 1)))
+                    welcome = _message(await call.read(), server)
+            except TimeoutError:
+                raise LinkLost(f"{server} did not answer within {self._config.connect_timeout_s:g} s") from None
+            if not isinstance(welcome, Limits):
+                raise BadFrame(f"{server} must begin with a welcome", reason="hello")
+            self._limits = welcome
+            self.connections += 1
+            self._turn(is_up=True)
+            await self._exchange(call, server, welcome)
+        except grpc.RpcError as error:
+            raise status.from_grpc(error, server) from error
+        except asyncio.InvalidStateError as error:  # gRPC's word for a write on a call that has just ended
+            raise LinkLost(f"the connection to {server} ended") from error
+        finally:
+            await channel.close()
+
+    async def _exchange(self, call: Any, server: str, limits: Limits) -> None:
+        """Read and write until one of them ends: an error, or the server's goodbye."""
+        writing = asyncio.create_task(self._write(call, limits))
+        reading = asyncio.create_task(self._read(call, server))
+        try:
+            done, _ = await asyncio.wait([writing, reading], return_when=asyncio.FIRST_COMPLETED)
+            if reading not in done:
+                # The reader knows why a stream ended, the writer only that it did.
+                await asyncio.wait([reading], timeout=STATUS_AFTER_WRITE_S)
+                if not reading.done():
+                    writing.result()
+            grace_s = reading.result()
+            writing.cancel()
+            await call.done_writing()
+            async with asyncio.timeout(grace_s):
+                while not self._outbox.is_idle():
+                    self._take(_message(await call.read(), server))
+        except TimeoutError:
+            raise LinkLost(f"{server} drained and did not answer everything in time") from None
+        finally:
+            for task in (writing, reading):
+                task.cancel()
+            await asyncio.gather(writing, reading, return_exceptions=True)
+
+    async def _write(self, call: Any, limits: Limits) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sending = await self._outbox.next(limits.max_in_flight)
+            sending.sent_at = loop.time()
+            frame = replace(sending.frame, deadline_ms=_left_ms(sending.deadline_at, loop))
+            for message in frame_to_wire(frame):
+                await call.write(message)
+
+    async def _read(self, call: Any, server: str) -> float:
+        """Replies until the server drains: the grace that it gives, in seconds."""
+        while True:
+            message = _message(await call.read(), server)
+            if isinstance(message, Drain):
+                self._turn(is_up=False)
+                return message.grace_ms / 1e3
+            self._take(message)
+
+    def _take(self, message: Limits | Reply | Drain) -> None:
+        if not isinstance(message, Reply):
+            return
+        sending = self._outbox.answered(message.seq)
+        if sending is None:
+            self.stray_replies += 1
+            return
+        sending.replied_at = asyncio.get_running_loop().time()
+        sending.end(message)
+
+
+def _message(message: Any, server: str) -> Limits | Reply | Drain:
+    if message is grpc.aio.EOF:
+        raise LinkLost(f"{server} ended the stream")
+    try:
+        return from_server(message)
+    except InvalidInput as error:
+        raise BadFrame(f"{server} sent an output that is not sound: {error}") from error
+
+
+def _left_ms(deadline_at: float, loop: asyncio.AbstractEventLoop) -> int:
+    return max(1, round((deadline_at - loop.time()) * 1e3))

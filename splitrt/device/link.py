@@ -1,0 +1,113 @@
+"""The seam between the frame loop and the wire: `Link`, and the scripted twin that ships for tests.
+
+A frame handed to a link waits in a queue of ours until the network may have it, and can be taken back
+until then. What was committed to the transport cannot be recalled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol, Self
+
+from splitrt.errors import Withdrawn
+from splitrt.policy.width import InFlight
+from splitrt.rpc.messages import Frame, Reply
+
+
+@dataclass(slots=True, kw_only=True)
+class Sending:
+    """One frame under way. `reply` always ends with a Reply, which may hold an error: never an exception."""
+
+    frame: Frame
+    deadline_at: float
+    reply: asyncio.Future[Reply]
+    link_bytes: int = 0
+    sent_at: float | None = None  # when it was handed to the transport
+    replied_at: float | None = field(default=None)
+
+    def end(self, reply: Reply) -> None:
+        if not self.reply.done():
+            self.reply.set_result(reply)
+
+
+class Link(Protocol):
+    """The device's view of the wire."""
+
+    @property
+    def is_up(self) -> bool:
+        """A server has welcomed us and is not draining."""
+
+    @property
+    def max_payload_bytes(self) -> int:
+        """What the server accepts in one frame; 0 until one has said so."""
+
+    def send(self, frame: Frame, deadline_at: float) -> Sending:
+        """Queue a frame. `deadline_at` is on the clock of the event loop; the frame's own field is set on sending."""
+
+    def withdraw(self, sending: Sending) -> bool:
+        """Take a frame back that is not on the wire yet. False: too late, it is."""
+
+    def in_flight(self, now: float) -> InFlight:
+        """What is queued and unanswered."""
+
+    async def wait_up(self) -> None:
+        """Return once the link is up."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class ScriptedLink:
+    """A link without a network: `script` gives each frame's reply and after how many seconds it comes.
+
+    None as the reply: the frame is swallowed. For tests of users' code and of ours.
+    """
+
+    def __init__(self, script: Callable[[Frame], tuple[float, Reply | None]], *, is_up: bool = True) -> None:
+        self._script = script
+        self.is_up = is_up
+        self.max_payload_bytes = 1 << 20
+        self.sent: list[Frame] = []
+        self._open: dict[int, Sending] = {}
+
+    def send(self, frame: Frame, deadline_at: float) -> Sending:
+        loop = asyncio.get_running_loop()
+        sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future())
+        sending.sent_at, sending.link_bytes = loop.time(), frame.payload_bytes
+        self.sent.append(frame)
+        self._open[frame.seq] = sending
+        after_s, reply = self._script(frame)
+        if reply is not None:
+            loop.call_later(after_s, self._reply, sending, reply)
+        return sending
+
+    def withdraw(self, sending: Sending) -> bool:
+        if self._open.pop(sending.frame.seq, None) is None:
+            return False
+        sending.end(Reply(seq=sending.frame.seq, error=Withdrawn("the frame was taken back")))
+        return True
+
+    def in_flight(self, now: float) -> InFlight:
+        return InFlight(bytes=sum(sending.link_bytes for sending in self._open.values()))
+
+    async def wait_up(self) -> None:
+        return
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.clear()
+
+    def _reply(self, sending: Sending, reply: Reply) -> None:
+        self._open.pop(sending.frame.seq, None)
+        sending.replied_at = asyncio.get_running_loop().time()
+        sending.end(reply)

@@ -1,0 +1,90 @@
+"""What the device computes of a frame by itself, on one thread of its own.
+
+Shape letters: H W space, C Z K channels, N classes.
+ONNX Runtime releases the interpreter while it runs, so the event loop's timers fire on time meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.bundle import Bundle
+from splitrt.codec import payload as codec_payload
+from splitrt.codec import pixels
+from splitrt.codec.payload import Codec
+from splitrt.codec.quantise import quantise
+from splitrt.device.head import Head
+from splitrt.device.result import Array, Classes, softmax
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Looked:
+    """A frame after stem and exit."""
+
+    features: Array
+    answer: Classes | Array | None  # the device's own; None where the bundle has no exit
+    is_sure: bool
+    head_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A frame's bytes at one operating point."""
+
+    width: int
+    bits: int
+    codec: Codec
+    payloads: tuple[bytes, ...]
+    encode_s: float
+
+
+class Device:
+    """A head with its bundle's rules: synchronous, called from one thread."""
+
+    def __init__(self, bundle: Bundle, head: Head) -> None:
+        self.bundle = bundle
+        self._head = head
+
+    def look(self, frame_HWC: UInt8) -> Looked:
+        """Stem and exit."""
+        started = time.perf_counter()
+        wanted = self.bundle.manifest.pixels
+        fitted = pixels.fit(frame_HWC, wanted.height, wanted.width)
+        features = self._head.stem(pixels.normalise(fitted, wanted.mean, wanted.std))
+        logits_N = self._head.exit(features)
+        answer, is_sure = None, False
+        rule = self.bundle.manifest.exit
+        if logits_N is not None and rule is not None:
+            answer = self.answer(logits_N, rule.temperature)
+            confidence = answer.scores.max() if isinstance(answer, Classes) else 0.0
+            is_sure = bool(confidence >= rule.threshold)
+        return Looked(features=features, answer=answer, is_sure=is_sure, head_s=time.perf_counter() - started)
+
+    def encode(self, looked: Looked, width: int, bits: int) -> Encoded:
+        """Bottleneck, quantiser, coder. Raises InvalidInput on NaN."""
+        started = time.perf_counter()
+        z_KHW = self._head.encode(looked.features, width)
+        codec, payload = codec_payload.encode(quantise(z_KHW, self.bundle.tables.ranges, bits), bits)
+        encode_s = time.perf_counter() - started
+        return Encoded(width=width, bits=bits, codec=codec, payloads=(payload,), encode_s=encode_s)
+
+    def photograph(self, frame_HWC: UInt8, quality: int) -> Encoded:
+        """The frame itself, for the whole model on the server: what baselines send."""
+        started = time.perf_counter()
+        wanted = self.bundle.manifest.pixels
+        data = pixels.to_jpeg(pixels.fit(frame_HWC, wanted.height, wanted.width), quality)
+        encode_s = time.perf_counter() - started
+        return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), encode_s=encode_s)
+
+    def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Any:
+        """Outputs as the bundle declares them: Classes, or the tensor itself."""
+        if self.bundle.manifest.output.kind != "classes":
+            return outputs_N
+        return Classes(scores=softmax(outputs_N, temperature), labels=self.bundle.manifest.output.labels)

@@ -1,0 +1,97 @@
+"""How a client treats its frames: ours, and the baselines that the demo and the benchmarks run beside it.
+
+A strategy answers two questions after the head: is the device's own answer final, and what is sent at
+which point. Strategies are values passed to a client, not modes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from splitrt.bundle import Bundle
+from splitrt.device.local import Device, Encoded, Looked, UInt8
+from splitrt.policy.link import LinkEstimate
+from splitrt.policy.width import Choice, InFlight, choose
+
+HEADER_BYTES = 46  # ours around a payload: 32 of the message, 14 of HTTP/2 and gRPC
+
+
+class Strategy(Protocol):
+    def is_final(self, looked: Looked) -> bool:
+        """The device's own answer is sent to nobody: it is the result."""
+
+    def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
+        """Where to send it; None: stay on the device."""
+
+    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+        """The bytes to send. Runs on the head's thread."""
+
+
+class Adaptive:
+    """Exit when sure; else the best point that should be answered in time."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._choices = choices_of(bundle)
+
+    def is_final(self, looked: Looked) -> bool:
+        return looked.is_sure
+
+    def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
+        return choose(self._choices, link, left_s, in_flight)
+
+    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+        return device.encode(looked, choice.width, choice.bits)
+
+
+class Fixed:
+    """Every frame at one point, whatever the link does."""
+
+    def __init__(self, width: int, bits: int) -> None:
+        self._choice = Choice(width=width, bits=bits, link_bytes=0, accuracy=1)
+
+    def is_final(self, looked: Looked) -> bool:
+        return False
+
+    def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
+        return self._choice
+
+    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+        return device.encode(looked, choice.width, choice.bits)
+
+
+class Photographs(Fixed):
+    """Every frame as JPEG to the whole model on the server."""
+
+    def __init__(self, quality: int) -> None:
+        super().__init__(0, 0)
+        self._quality = quality
+
+    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+        return device.photograph(frame_HWC, self._quality)
+
+
+class Alone:
+    """The last exit answers every frame; nothing is sent."""
+
+    def is_final(self, looked: Looked) -> bool:
+        return True
+
+    def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
+        return None
+
+    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+        raise AssertionError("a frame that stays on the device is not encoded")
+
+
+def choices_of(bundle: Bundle) -> Sequence[Choice]:
+    """The bundle's calibrated points worth choosing from, cheapest first, with our header's bytes."""
+    return [
+        Choice(
+            width=point.width,
+            bits=point.bits,
+            link_bytes=point.payload_bytes_p95 + HEADER_BYTES,
+            accuracy=point.accuracy,
+        )
+        for point in bundle.calibration.front()
+    ]

@@ -1,0 +1,102 @@
+"""The synchronous client: a thin shell on the asyncio one, its loop on a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from splitrt.bundle import Bundle
+from splitrt.device.client import AsyncClient, connect_async
+from splitrt.device.result import Result
+from splitrt.errors import ClientClosed
+
+T = TypeVar("T")
+
+
+class Client:
+    """The verbs of AsyncClient for callers without an event loop. Any thread may call them."""
+
+    def __init__(self, *servers: Any, **settings: Any) -> None:
+        """Arguments are those of `connect_async`."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="splitrt", daemon=True)
+        self._thread.start()
+        self._stack = AsyncExitStack()
+        self._is_open = True
+        try:
+            self._client: AsyncClient = self._call(self._stack.enter_async_context(connect_async(*servers, **settings)))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def bundle(self) -> Bundle:
+        return self._client.bundle
+
+    def infer(self, image: Any, deadline_ms: float | None = None) -> Result:
+        """One frame's result, or its typed error."""
+        return self._call(self._client.infer(image, deadline_ms))
+
+    def submit(self, image: Any, deadline_ms: float | None = None) -> Future[Result]:
+        """A frame's future result; errors of the frame's form are in the future too."""
+        return self._start(self._client.infer(image, deadline_ms))
+
+    def stream(self, source: Iterable[Any], fps: float | None = None) -> Iterator[Result]:
+        """Results in order of capture; see AsyncClient.stream."""
+        results: AsyncIterator[Result] = self._client.stream(source, fps)
+        try:
+            while True:
+                try:
+                    yield self._call(_next(results))
+                except StopAsyncIteration:
+                    return
+        finally:
+            if self._is_open:
+                self._call(results.aclose())  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """End what is under way with ClientClosed, then the link and the thread. Twice is once."""
+        if not self._is_open:
+            return
+        self._call(self._stack.aclose())
+        self._is_open = False
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        if not self._is_open:
+            work.close()
+            raise ClientClosed("the client is closed")
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._start(work).result()
+
+
+async def _next(results: AsyncIterator[Result]) -> Result:
+    return await anext(results)
+
+
+def connect(
+    servers: str | Iterable[str] | None = None,
+    *,
+    bundle: str | None = None,
+    strategy: Callable[[Bundle], Any] | None = None,
+    **settings: Any,
+) -> Client:
+    """A client for a server and a bundle, as a context manager; see `connect_async` for arguments and errors."""
+    return Client(servers, bundle=bundle, strategy=strategy, **settings)

@@ -1,0 +1,39 @@
+"""Fixtures that many tests share: the built-in bundle, a frame, and where real data lies."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from splitrt.bundle import Bundle, find_bundle
+
+UInt8 = npt.NDArray[np.uint8]
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def photos() -> Bundle:
+    """The bundle that ships with splitrt."""
+    return find_bundle("photos")
+
+
+@pytest.fixture
+def frame_HWC() -> UInt8:
+    """A photograph-like frame: smooth, coloured, not constant."""
+    rows, columns = np.mgrid[0:128, 0:128] / 127
+    planes = [rows, columns, 0.5 + 0.5 * np.sin(9 * rows * columns)]
+    return (255 * np.stack(planes, axis=-1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """Real data; the test is skipped, saying so, where there is none."""
+    named = os.environ.get("SPLITRT_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the data folder: set SPLITRT_DATA, {folder} is absent")
+    return folder
