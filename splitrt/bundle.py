@@ -14,6 +14,7 @@ refuses the whole bundle.
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -24,6 +25,7 @@ from splitrt.codec.tables import Tables, load_tables
 from splitrt.errors import BundleError, ModelNotFound
 from splitrt.manifest import Manifest, parse_manifest
 
+READ_AT_ONCE = ("tables.npz", "calibration.json")
 SERVER_ONLY = ("tail.onnx", "tail.safetensors", "whole.onnx")
 MAX_FILE_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 1 << 20
@@ -73,15 +75,22 @@ def load_bundle(folder: Path) -> Bundle:
             continue
         check_file(folder, file, wanted)
     _check_nothing_else(folder, manifest)
+    for file in READ_AT_ONCE:
+        if file not in manifest.files:
+            raise BundleError(f"manifest.toml must list {file}")
     tables = load_tables(folder / "tables.npz")
     if tables.ranges.channels != manifest.seam.channels:
         raise BundleError(f"tables.npz must have {manifest.seam.channels} channels, got {tables.ranges.channels}")
+    calibration = parse_calibration((folder / "calibration.json").read_bytes())
+    for point in calibration.points:
+        if point.width not in manifest.seam.widths or point.bits not in manifest.seam.bits:
+            raise BundleError(f"calibration.json: width {point.width} with {point.bits} bits is no point of the seam")
     return Bundle(
         folder=folder,
         manifest=manifest,
         digest=hashlib.sha256(data).digest(),
         tables=tables,
-        calibration=parse_calibration((folder / "calibration.json").read_bytes()),
+        calibration=calibration,
     )
 
 
@@ -102,6 +111,8 @@ def _check_nothing_else(folder: Path, manifest: Manifest) -> None:
     allowed = {"manifest.toml", "README.md", *manifest.files}
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise BundleError(f"{name} must be a plain file inside the bundle, got a link")
         if not path.is_dir() and name not in allowed:
             raise BundleError(f"bundle {manifest.name} holds {name}, which its manifest does not list")
 
@@ -115,12 +126,17 @@ def bundle_folders(extra: Path | None = None) -> dict[str, Path]:
     """Every bundle by `name-version` and, for its newest version, by `name`; `extra` before the built-in ones."""
     found: dict[str, Path] = {}
     for root in filter(None, (extra, built_in_folder())):
-        for manifest_path in sorted(root.glob("*/manifest.toml"), reverse=True):
-            folder = manifest_path.parent
+        folders = [path.parent for path in root.glob("*/manifest.toml")]
+        for folder in sorted(folders, key=lambda folder: _by_version(folder.name), reverse=True):
             name, _, _ = folder.name.rpartition("-")
             found.setdefault(folder.name, folder)
-            found.setdefault(name, folder)
+            found.setdefault(name or folder.name, folder)
     return found
+
+
+def _by_version(name: str) -> list[tuple[int, str]]:
+    """A key under which version 10 comes after version 9."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
 
 
 def find_bundle(name: str, extra: Path | None = None) -> Bundle:

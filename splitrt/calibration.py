@@ -55,7 +55,7 @@ def parse_calibration(data: bytes) -> Calibration:
     """Raises BundleError where the file is not what `write_calibration` makes."""
     try:
         return Calibration.model_validate(json.loads(data))
-    except (ValueError, ValidationError) as error:
+    except (ValueError, ValidationError, RecursionError) as error:
         raise BundleError(f"calibration.json does not hold a calibration: {error}") from error
 
 

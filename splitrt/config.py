@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from splitrt.errors import ConfigError
 
 ENV_PREFIX = "SPLITRT_"
+ADDRESS = r"^[^\s:]+:\d{1,5}$|^\[[0-9a-fA-F:]+\]:\d{1,5}$"  # HOST:PORT
 
 
 class Table(BaseModel):
@@ -28,7 +29,7 @@ class Table(BaseModel):
 class ServerConfig(Table):
     """The `[server]` table."""
 
-    listen: str = "127.0.0.1:7070"
+    listen: str = Field(default="127.0.0.1:7070", pattern=ADDRESS)
     bundles: tuple[str, ...] = ("photos",)
     bundles_dir: Path | None = None  # searched before the bundles that ship with splitrt
     engine: str = "embedded"
@@ -54,8 +55,8 @@ class ServerConfig(Table):
             raise ValueError("server.tls_cert and server.tls_key must be given together")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("server.client_ca needs server.tls_cert and server.tls_key")
-        if self.engine not in ("embedded", "ray"):
-            raise ValueError(f"server.engine must be embedded or ray, got {self.engine!r}")
+        if self.engine != "embedded":
+            raise ValueError(f"server.engine must be embedded, got {self.engine!r}")
         return self
 
 
@@ -103,15 +104,13 @@ def read_settings(
     if file is not None:
         values |= _from_file(kind, table, file)
     values |= _from_environment(kind, table, os.environ if environment is None else environment)
+    for key in flags or {}:
+        _known(key, list(kind.model_fields), f"flag {table}.")
     values |= {key: value for key, value in (flags or {}).items() if value is not None}
     try:
         return kind.model_validate(values)
     except ValidationError as invalid:
-        problem = invalid.errors()[0]
-        place = ".".join([table, *(str(part) for part in problem["loc"])])
-        is_shown = problem["loc"] and "token" not in place
-        given = f", got {problem['input']!r}" if is_shown else ""
-        raise ConfigError(f"{place}: {problem['msg']}{given}") from None  # its own text may show a token
+        raise ConfigError(_explain(table, invalid)) from None  # its own text may show a token
 
 
 def data_folder(flag: Path | None = None) -> Path | None:
@@ -122,6 +121,13 @@ def data_folder(flag: Path | None = None) -> Path | None:
     return Path(named) if named else None
 
 
+def _explain(table: str, invalid: ValidationError) -> str:
+    problem = invalid.errors()[0]
+    place = ".".join([table, *(str(part) for part in problem["loc"])])
+    is_shown = problem["loc"] and "token" not in place
+    return f"{place}: {problem['msg']}" + (f", got {problem['input']!r}" if is_shown else "")
+
+
 def _from_file(kind: type[BaseModel], table: str, file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text())
@@ -129,14 +135,16 @@ def _from_file(kind: type[BaseModel], table: str, file: Path) -> dict[str, Any]:
         raise ConfigError(f"config file must be readable TOML, {file} is not: {error}") from error
     for name in content:
         _known(name, ["server", "client"], f"{file}: table")
-    values: dict[str, Any] = content.get(table, {})
+    values = content.get(table, {})
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: {table} must be a table, got {type(values).__name__}")
     for key in values:
         _known(key, list(kind.model_fields), f"{file}: key {table}.")
     return values
 
 
 def _from_environment(kind: type[BaseModel], table: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    """SPLITRT_SERVER_LISTEN=... ; values are TOML where they parse as such, else text."""
+    """SPLITRT_SERVER_LISTEN=... ; strings, arrays and tables may be TOML, all else is text for the model to read."""
     prefix = f"{ENV_PREFIX}{table.upper()}_"
     values: dict[str, Any] = {}
     for name, text in environment.items():
@@ -145,9 +153,11 @@ def _from_environment(kind: type[BaseModel], table: str, environment: Mapping[st
         key = name.removeprefix(prefix).lower()
         _known(key, list(kind.model_fields), "environment: ")
         try:
-            values[key] = tomllib.loads(f"value = {text}")["value"]
+            value = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
-            values[key] = text
+            value = text
+        # A token may look like a number, and the model reads numbers from text by itself.
+        values[key] = value if isinstance(value, str | list | dict) else text
     return values
 
 

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splitrt.codec.npz import read_npz
 from splitrt.errors import BundleError
 
 Array = npt.NDArray[Any]
+MAX_GOLDEN_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,10 +38,10 @@ class Golden:
 
 def load_golden(path: Path) -> Golden:
     """Raises BundleError where an array is missing."""
+    arrays = read_npz(path, MAX_GOLDEN_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return Golden(**{field.name: archive[field.name] for field in fields(Golden)})
-    except (OSError, KeyError, ValueError) as error:
+        return Golden(**{field.name: arrays[field.name] for field in fields(Golden)})
+    except KeyError as error:
         raise BundleError(f"{path.name} must hold a golden sample: {error}") from error
 
 

@@ -20,7 +20,7 @@ FILE_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)?\.(onnx|safetensors|npz|json)$
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Pixels(Table):
@@ -97,7 +97,7 @@ class Manifest(Table):
     @model_validator(mode="after")
     def _files_sound(self) -> Manifest:
         for path, digest in self.files.items():
-            if not FILE_NAME.match(path) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+            if not FILE_NAME.fullmatch(path) or not re.fullmatch(r"[0-9a-f]{64}", digest):
                 raise ValueError(f"files must map plain names to SHA-256 digests, got {path!r}: {digest!r}")
         return self
 
@@ -106,7 +106,7 @@ def parse_manifest(data: bytes) -> Manifest:
     """Raises BundleError with the key, what was given and what was wanted."""
     try:
         return Manifest.model_validate(tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"manifest.toml must be valid TOML: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
@@ -117,16 +117,16 @@ def parse_manifest(data: bytes) -> Manifest:
 def write_manifest(manifest: Manifest) -> bytes:
     """TOML that `parse_manifest` reads back to the same manifest."""
     tables = manifest.model_dump(mode="json", exclude_none=True)
-    plain = [
-        f"{key} = {json.dumps(value, ensure_ascii=False)}"
-        for key, value in tables.items()
-        if not isinstance(value, dict)
-    ]
+    plain = [f"{key} = {_value(value)}" for key, value in tables.items() if not isinstance(value, dict)]
     nested = [_table(key, value) for key, value in tables.items() if isinstance(value, dict)]
     return ("\n".join([*plain, *nested]) + "\n").encode()
 
 
 def _table(name: str, table: dict[str, Any]) -> str:
-    # JSON's strings, numbers, booleans and arrays are TOML's as well.
-    lines = [f"{json.dumps(key)} = {json.dumps(value, ensure_ascii=False)}" for key, value in table.items()]
+    lines = [f"{_value(key)} = {_value(value)}" for key, value in table.items()]
     return "\n".join([f"\n[{name}]", *lines])
+
+
+def _value(value: Any) -> str:
+    # JSON's strings, finite numbers, booleans and arrays are TOML's as well, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

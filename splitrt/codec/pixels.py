@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from splitrt.errors import BadFrame
 
@@ -22,15 +23,16 @@ MAX_JPEG_PIXELS = 16 << 20
 
 
 def fit(frame_HWC: UInt8, height: int, width: int) -> UInt8:
-    """Scale until the frame covers height x width, then cut out the centre. A frame of that size is untouched."""
+    """The centre of the frame in the shape height x width, scaled to it. A frame of that size is untouched."""
     if frame_HWC.shape[:2] == (height, width):
         return frame_HWC
     image = Image.fromarray(frame_HWC)
+    # Cut before scaling: the whole of a 1 x 65,500 strip, scaled to cover, would be gigabytes.
     scale = max(height / image.height, width / image.width)
-    size = (max(width, round(image.width * scale)), max(height, round(image.height * scale)))
-    image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-    left, top = (image.width - width) // 2, (image.height - height) // 2
-    return np.asarray(image.crop((left, top, left + width, top + height)))
+    wide, high = min(image.width, width / scale), min(image.height, height / scale)
+    left, top = int(image.width - wide) // 2, int(image.height - high) // 2
+    box = (left, top, left + wide, top + high)
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box, reducing_gap=2.0))
 
 
 def normalise(frame_HWC: UInt8, mean: Sequence[float], std: Sequence[float]) -> Float32:
@@ -51,12 +53,13 @@ def to_jpeg(frame_HWC: UInt8, quality: int) -> bytes:
 def from_jpeg(data: bytes) -> UInt8:
     """uint8 (H, W, 3). Raises BadFrame on anything but one JPEG file of a sensible size, before decoding it."""
     try:
-        image = Image.open(io.BytesIO(data), formats=("JPEG",))
+        # Not Image.open: its own guard against bombs raises what is no error of ours.
+        image = JpegImageFile(io.BytesIO(data))
         if image.width * image.height > MAX_JPEG_PIXELS:
             raise BadFrame(
                 f"a photograph must have at most {MAX_JPEG_PIXELS} pixels, got {image.width}x{image.height}",
                 reason="jpeg_size",
             )
         return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise BadFrame("payload must be one JPEG file", reason="jpeg") from error

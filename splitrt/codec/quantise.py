@@ -20,11 +20,12 @@ Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
 BITS = (2, 4, 8)
+MAX_RANGE = float(np.finfo(np.float32).max) / 2  # a wider one overflows on the way to symbols and back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranges:
-    """Lowest and highest value of each bottleneck channel: float32, finite, low <= high."""
+    """Lowest and highest value of each bottleneck channel: float32, finite, low <= high, their distance finite."""
 
     low_C: Float32
     high_C: Float32
@@ -38,6 +39,8 @@ class Ranges:
             )
         if not (np.isfinite(low).all() and np.isfinite(high).all() and (low <= high).all()):
             raise ConfigError("ranges must be finite with low <= high in every channel")
+        if not (high.astype(np.float64) - low <= MAX_RANGE).all():
+            raise ConfigError(f"ranges must be at most {MAX_RANGE:.3g} wide")
 
     @property
     def channels(self) -> int:
@@ -70,9 +73,10 @@ def dequantise(symbols_CHW: UInt8, ranges: Ranges, bits: int) -> Float32:
 def _grid(ranges: Ranges, channels: int, bits: int) -> tuple[Float32, Float32]:
     low_C11 = ranges.low_C[:channels, None, None]
     high_C11 = ranges.high_C[:channels, None, None]
-    # Halves first, so that a range as wide as float32 itself does not overflow.
-    steps = np.float32(2**bits - 1)
-    return low_C11, high_C11 / steps - low_C11 / steps
+    # The difference first: its rounding is small beside the range, however far from zero the range lies.
+    step_C11 = (high_C11 - low_C11) / np.float32(2**bits - 1)
+    # Below the smallest normal number a step is too coarse to count in: such a channel is constant.
+    return low_C11, np.where(step_C11 < np.finfo(np.float32).tiny, np.float32(0), step_C11)
 
 
 def _check_bits(bits: int) -> None:

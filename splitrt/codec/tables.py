@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splitrt.codec.npz import read_npz
 from splitrt.codec.quantise import Ranges
 from splitrt.errors import BundleError, ConfigError
+
+MAX_TABLES_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +45,8 @@ class Tables:
 
 def load_tables(path: Path) -> Tables:
     """Read tables.npz. Raises BundleError on anything else."""
+    arrays = read_npz(path, MAX_TABLES_BYTES)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return Tables(ranges=Ranges(low_C=archive["range_low"], high_C=archive["range_high"]))
-    except (OSError, KeyError, ValueError, ConfigError) as error:
+        return Tables(ranges=Ranges(low_C=arrays["range_low"], high_C=arrays["range_high"]))
+    except (KeyError, ConfigError) as error:
         raise BundleError(f"{path.name} must hold range_low and range_high of every channel: {error}") from error

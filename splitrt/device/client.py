@@ -308,11 +308,12 @@ class AsyncClient:
         net_s = max(0.0, waited_s - server_s)
         downlink_s = min(net_s / 2, self.estimate.round_trip_s / 2)
         timings = Timings(
-            head=looked.head_s * 1e3,
+            head=(looked.head_s + encoded.head_s) * 1e3,
             encode=encoded.encode_s * 1e3,
             uplink=(net_s - downlink_s) * 1e3,
             queue=reply.queue_s * 1e3,
-            tail=(reply.decode_s + reply.tail_s) * 1e3,
+            decode=reply.decode_s * 1e3,
+            tail=reply.tail_s * 1e3,
             downlink=downlink_s * 1e3,
         )
         outputs = reply.outputs[0] if reply.outputs else np.empty(0, np.float32)

@@ -12,7 +12,7 @@ import grpc
 from splitrt.bundle import MAX_MANIFEST_BYTES, Bundle, find_bundle, load_bundle
 from splitrt.config import ClientConfig
 from splitrt.device.credentials import call_metadata, open_channel
-from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError
+from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError, Unauthenticated
 from splitrt.manifest import FILE_NAME, Manifest, parse_manifest
 from splitrt.rpc import status
 from splitrt.rpc.v1 import split_pb2 as pb
@@ -24,7 +24,8 @@ MAX_HEAD_BYTES = 512 << 20
 async def bundle_for(config: ClientConfig) -> Bundle:
     """This machine's bundle of that name, else fetched from the first server that has it.
 
-    Raises ModelNotFound where neither has it, BundleError where what came is not what its digest says.
+    Raises ModelNotFound where neither has it, BundleError where what came is not what its digest says,
+    Unauthenticated where a server asks for another token.
     """
     try:
         return find_bundle(config.bundle, config.bundles_dir)
@@ -34,7 +35,7 @@ async def bundle_for(config: ClientConfig) -> Bundle:
     for server in config.servers:
         try:
             return load_bundle(await fetch_head(config, server, fetched_folder(config)))
-        except BundleError:
+        except (BundleError, Unauthenticated):
             raise
         except SplitError as error:
             problems.append(str(error))
@@ -56,10 +57,9 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
         call = stub.FetchHead(pb.FetchHeadRequest(bundle_digest=info.bundle_digest), metadata=metadata, timeout=600)
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into, prefix=".fetching-") as scratch:
-            folder = Path(scratch) / f"{info.name}-{info.version}"
-            await _receive(call, folder, info.bundle_digest)
-            load_bundle(folder)
-            target = into / folder.name
+            folder = Path(scratch) / "head"
+            await _receive(call, folder, info)
+            target = into / load_bundle(folder).name  # of the checked manifest: what a server says may be a path
             shutil.rmtree(target, ignore_errors=True)
             folder.rename(target)
         return target
@@ -81,7 +81,7 @@ def _pick(described: pb.DescribeResponse, name: str, server: str) -> pb.BundleIn
     raise ModelNotFound(f"{server} serves {known}, wanted {name!r}")
 
 
-async def _receive(call: object, folder: Path, digest: bytes) -> None:
+async def _receive(call: object, folder: Path, info: pb.BundleInfo) -> None:
     """Files one after the other; the manifest first, so that every further name is known before it is written."""
     manifest: Manifest | None = None
     current, total = "", 0
@@ -91,7 +91,7 @@ async def _receive(call: object, folder: Path, digest: bytes) -> None:
             raise BundleError(f"a head half must be at most {MAX_HEAD_BYTES} bytes")
         if chunk.path:
             if current == "manifest.toml":
-                manifest = _manifest(folder / current, digest)
+                manifest = _manifest(folder / current, info)
             current = _next_file(chunk.path, manifest)
             (folder / current).parent.mkdir(parents=True, exist_ok=True)
         if not current or (current == "manifest.toml" and total > MAX_MANIFEST_BYTES):
@@ -102,11 +102,18 @@ async def _receive(call: object, folder: Path, digest: bytes) -> None:
         raise LinkLost("the server ended before it had sent a whole head half")
 
 
-def _manifest(path: Path, digest: bytes) -> Manifest:
+def _manifest(path: Path, info: pb.BundleInfo) -> Manifest:
+    """The manifest that was offered. Raises BundleError on another."""
     data = path.read_bytes()
-    if hashlib.sha256(data).digest() != digest:
-        raise BundleError(f"manifest must have SHA-256 {digest[:8].hex()}.., got another")
-    return parse_manifest(data)
+    if hashlib.sha256(data).digest() != info.bundle_digest:
+        raise BundleError(f"manifest must have SHA-256 {info.bundle_digest[:8].hex()}.., got another")
+    manifest = parse_manifest(data)
+    if (manifest.name, manifest.version) != (info.name, info.version):
+        raise BundleError(
+            f"manifest must be of {info.name[:64]!r} version {info.version[:20]!r}, "
+            f"got {manifest.name!r} version {manifest.version!r}"
+        )
+    return manifest
 
 
 def _next_file(path: str, manifest: Manifest | None) -> str:

@@ -42,7 +42,8 @@ class Encoded:
     bits: int
     codec: Codec
     payloads: tuple[bytes, ...]
-    encode_s: float
+    head_s: float  # the encoder network
+    encode_s: float  # quantiser and coder
 
 
 class Device:
@@ -71,9 +72,16 @@ class Device:
         """Bottleneck, quantiser, coder. Raises InvalidInput on NaN."""
         started = time.perf_counter()
         z_KHW = self._head.encode(looked.features, width)
+        encoded_at = time.perf_counter()
         codec, payload = codec_payload.encode(quantise(z_KHW, self.bundle.tables.ranges, bits), bits)
-        encode_s = time.perf_counter() - started
-        return Encoded(width=width, bits=bits, codec=codec, payloads=(payload,), encode_s=encode_s)
+        return Encoded(
+            width=width,
+            bits=bits,
+            codec=codec,
+            payloads=(payload,),
+            head_s=encoded_at - started,
+            encode_s=time.perf_counter() - encoded_at,
+        )
 
     def photograph(self, frame_HWC: UInt8, quality: int) -> Encoded:
         """The frame itself, for the whole model on the server: what baselines send."""
@@ -81,7 +89,7 @@ class Device:
         wanted = self.bundle.manifest.pixels
         data = pixels.to_jpeg(pixels.fit(frame_HWC, wanted.height, wanted.width), quality)
         encode_s = time.perf_counter() - started
-        return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), encode_s=encode_s)
+        return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), head_s=0.0, encode_s=encode_s)
 
     def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Any:
         """Outputs as the bundle declares them: Classes, or the tensor itself."""

@@ -32,6 +32,7 @@ class Classes:
 class Timings:
     """Where a frame's time went, in milliseconds; 0 where it did not pass.
 
+    head is every network on the device, encode the quantiser and coder; decode is the server's side of it.
     uplink and downlink share what is left of the wait when the server's own durations are taken off: without
     clock synchronisation they cannot be told apart, so the small reply is given half the base round trip.
     """
@@ -40,6 +41,7 @@ class Timings:
     encode: float = 0.0
     uplink: float = 0.0
     queue: float = 0.0
+    decode: float = 0.0
     tail: float = 0.0
     downlink: float = 0.0
 

@@ -3,7 +3,9 @@
 First version, simple on purpose. A reply at `r` to `b` bytes sent at `s`, for which the server spent `S`,
 took `net = r - s - S` on the link. The base round trip is the smallest recent `net`. What lies above it
 is transmission, behind whatever of ours was still ahead: `max(s, previous r)` takes our own queue out
-(Lindley), so that replies in close order measure the rate and not the round trip.
+(Lindley), so that replies in close order measure the rate and not the round trip. Frames are small, so the
+network's jitter is told apart first: what it explains is no sign of a slow link, only of one at least so
+fast.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from collections import deque
 
 RECENT_S = 15.0  # window of the base round trip
 GAIN = 0.35  # weight of the newest rate sample
+JITTER_GAIN = 0.1
+MOST_JITTER_S = 0.03  # a larger change from one reply to the next is the link's, not noise
 RESOLUTION_S = 0.002  # shorter transmissions say only "at least this fast"
 FIRST_RATE = 125_000.0  # bytes per second, until measured: 1 Mbit/s
 FIRST_ROUND_TRIP_S = 0.05
@@ -23,6 +27,7 @@ class LinkEstimate:
     def __init__(self) -> None:
         self.rate = FIRST_RATE
         self.server_s = 0.0
+        self.jitter_s = 0.0  # mean change of the time on the link from one reply to the next
         self._nets: deque[tuple[float, float]] = deque()  # (when, net seconds)
         self._last_reply = float("-inf")
 
@@ -36,6 +41,9 @@ class LinkEstimate:
         waited_s = max(0.0, replied_at - sent_at)
         server_s = min(max(0.0, server_s), waited_s)
         net_s = waited_s - server_s
+        if self._nets:
+            change_s = min(MOST_JITTER_S, abs(net_s - self._nets[-1][1]))
+            self.jitter_s += JITTER_GAIN * (change_s - self.jitter_s)
         self._nets.append((replied_at, net_s))
         while self._nets[0][0] < replied_at - RECENT_S:
             self._nets.popleft()
@@ -43,7 +51,7 @@ class LinkEstimate:
         # Since the previous reply came, the link worked on this frame alone.
         behind_s = max(0.0, self._last_reply - self.round_trip_s - sent_at)
         self._last_reply = replied_at
-        through_s = net_s - self.round_trip_s - behind_s
+        through_s = net_s - self.round_trip_s - behind_s - self.jitter_s
         if through_s > RESOLUTION_S:
             self.rate += GAIN * (link_bytes / through_s - self.rate)
         else:

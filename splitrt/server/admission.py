@@ -35,6 +35,8 @@ class Admission:
             raise DeadlineExceeded(f"deadline passed {(now - work.deadline_at) * 1e3:.0f} ms ago", stage="uplink")
         wait_s = (self._count + 1) * self.frame_s
         if now + wait_s > work.deadline_at:
+            if not self._count:
+                self._doubt()
             raise self._refusal(f"{wait_s * 1e3:.0f} ms of work ahead", wait_s)
         if self._count >= self.max_frames:
             self._displace(work.principal)
@@ -44,6 +46,7 @@ class Admission:
     def take(self, now: float, max_frames: int) -> list[Ticket]:
         """Up to `max_frames` live tickets, principals in turn. Expired and abandoned ones are dropped here."""
         batch: list[Ticket] = []
+        is_late = False
         while self._waiting and len(batch) < max_frames:
             principal, queue = self._waiting.popitem(last=False)
             ticket = queue.popleft()
@@ -56,8 +59,11 @@ class Admission:
                 waited_s = now - ticket.work.arrived_at
                 error = DeadlineExceeded(f"waited {waited_s * 1e3:.0f} ms and is too late to start", stage="queue")
                 _end(ticket, error, waited_s)
+                is_late = True
                 continue
             batch.append(ticket)
+        if is_late and not batch:
+            self._doubt()
         return batch
 
     def measured(self, frames: int, seconds: float) -> None:
@@ -72,6 +78,11 @@ class Admission:
                 _end(ticket, error, 0.0)
         self._waiting.clear()
         self._count = 0
+
+    def _doubt(self) -> None:
+        # One stall of the tail can put the estimate above every deadline. Then nothing runs, nothing is
+        # measured, and all would be refused for ever: an estimate that idles the tail fades.
+        self.frame_s *= 1 - SMOOTHING
 
     def _displace(self, newcomer: str) -> None:
         greedy = max(self._waiting, key=lambda principal: len(self._waiting[principal]))

@@ -23,7 +23,7 @@ def principal(tokens: Mapping[str, SecretStr], metadata: Metadata, identity: Ite
     """
     if tokens:
         given = _bearer(metadata)
-        owners = [name for name, token in tokens.items() if _same(token.get_secret_value(), given)]
+        owners = [name for name, token in tokens.items() if given and _same(token.get_secret_value(), given)]
         if not owners:
             raise Unauthenticated("a valid bearer token is wanted, got " + ("another" if given else "none"))
         return owners[0]

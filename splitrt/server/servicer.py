@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 
 import splitrt
 from splitrt.errors import BadFrame, SplitError
@@ -107,8 +108,8 @@ class SplitServicer(pb_grpc.SplitServicer):
             await asyncio.gather(reading, replying, announcing, return_exceptions=True)
 
     async def _read(self, session: Session, context: Any) -> None:
-        while (message := await context.read()) is not grpc.aio.EOF:
-            match from_device(message):
+        while (message := await _next(context)) is not None:
+            match message:
                 case FrameStart() as start:
                     await session.start_frame(start)
                 case FrameChunk() as chunk:
@@ -132,10 +133,9 @@ class SplitServicer(pb_grpc.SplitServicer):
         seconds = self._gateway.config.hello_timeout_s
         try:
             async with asyncio.timeout(seconds):
-                message = await context.read()
+                hello = await _next(context)
         except TimeoutError:
             raise BadFrame(f"a stream must begin with a hello within {seconds:g} s", reason="hello") from None
-        hello = None if message is grpc.aio.EOF else from_device(message)
         if not isinstance(hello, Hello):
             raise BadFrame("a stream must begin with a hello", reason="hello")
         return hello
@@ -145,6 +145,15 @@ class SplitServicer(pb_grpc.SplitServicer):
             return call_principal(self._gateway.config.tokens, context)
         except SplitError as error:
             await _abort(context, error)
+
+
+async def _next(context: Any) -> Hello | FrameStart | FrameChunk | None:
+    """The device's next message; None where it has half-closed. Raises BadFrame."""
+    try:
+        message = await context.read()
+    except DecodeError:  # its text tells a peer of our insides
+        raise BadFrame("a message must be a splitrt.rpc.v1.FromDevice", reason="malformed") from None
+    return None if message is grpc.aio.EOF else from_device(message)
 
 
 async def _abort(context: Any, error: SplitError) -> NoReturn:

@@ -63,7 +63,7 @@ class Session:
         self._principal, self._metrics, self._clock = principal, metrics, clock
         self._tables = tables_prefix(bundle.tables.digest())
         self._assemblies: dict[int, Assembly] = {}  # by slot
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: dict[int, asyncio.Task[None]] = {}  # by seq
         # A device that does not read its results stops being read once this is full.
         self.replies: asyncio.Queue[Reply] = asyncio.Queue(2 * limits.max_in_flight)
         self.draining = False
@@ -85,8 +85,8 @@ class Session:
             self._displace(start.seq % SLOTS)
             self._assemblies[start.seq % SLOTS] = assembly
         task = asyncio.create_task(self._run(assembly))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        self._running[start.seq] = task
+        task.add_done_callback(lambda _: self._running.pop(start.seq))
 
     def add_chunk(self, chunk: FrameChunk) -> None:
         """A further chunk. One for a frame that is gone (answered, refused) is dropped without a word."""
@@ -111,11 +111,11 @@ class Session:
         """The device has half-closed: no chunk will come any more; what can be answered is."""
         for slot in list(self._assemblies):
             self._displace(slot)
-        await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     def abandon(self) -> None:
         """The stream is gone: nobody will read these answers."""
-        for task in self._running:
+        for task in self._running.values():
             task.cancel()
 
     # ── checks ──────────────────────────────────────────────────────────────────────────────────────
@@ -127,6 +127,8 @@ class Session:
         if len(self._running) >= self._limits.max_in_flight:
             most = self._limits.max_in_flight
             raise Overloaded(f"overloaded: {most} frames of this stream are not answered yet", retry_after_ms=1)
+        if start.seq in self._running:
+            raise BadFrame(f"seq must be of no unanswered frame, got seq {start.seq} again", reason="duplicate")
         try:
             codec = Codec(start.codec)
         except ValueError:

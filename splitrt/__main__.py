@@ -1,0 +1,5 @@
+"""`python -m splitrt`."""
+
+from splitrt.cli import main
+
+main()

@@ -1,0 +1,199 @@
+"""Claim `frame`: what the frame path costs beyond its networks and the wire itself.
+
+overhead = end to end - head - tail - a raw TCP echo of the same bytes, frame by frame in one interleaved
+run, everything on loopback with the server in a process of its own. `ratio_http` compares the way from
+payload to outputs (both with the same worker behind them) with FastAPI and httpx, in the same run; plain
+http.client is shown beside it. Pipeline efficiency uses stages of at least 10 ms each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.bench.made import make_bundle
+from splitrt.bench.peers import HEADER, EchoClient, peer_process
+from splitrt.bench.process import server_process
+from splitrt.bench.report import Asked, Claim
+from splitrt.bundle import load_bundle
+from splitrt.device.client import connect_async
+from splitrt.device.head import OnnxHead
+from splitrt.device.local import Device, Encoded
+from splitrt.device.result import Result
+from splitrt.device.strategy import Fixed
+from splitrt.errors import ConfigError
+
+DEADLINE_MS = 5_000.0
+PAYLOAD_CHANNELS = 16  # x 16 x 16 at 8 bits: 4 KB
+STAGE_MS = 10.0
+
+UInt8 = npt.NDArray[np.uint8]
+
+
+def measure(asked: Asked) -> Claim:
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        small = make_bundle(
+            folder / "small", widths=(4, PAYLOAD_CHANNELS), width=0.5, resolution=128, decoder_hidden=16
+        )
+        heavy = make_bundle(folder / "heavy", widths=(4, 8), width=4.0, resolution=160, decoder_hidden=256)
+        rows = asyncio.run(_interleaved(small, 150 if asked.quick else 1500))
+        pipeline = asyncio.run(_pipeline(heavy, 60 if asked.quick else 300))
+        memory = asyncio.run(_memory(small, 1_000 if asked.quick else 10_000))
+    overheads = [row["overhead_ms"] for row in rows]
+    ratios = [row["request_ms"] / row["httpx_ms"] for row in rows]
+    summary = {
+        "overhead_ms_p50": float(np.percentile(overheads, 50)),
+        "overhead_ms_p99": float(np.percentile(overheads, 99)),
+        "floor_ms_p50": float(np.median([row["floor_ms"] for row in rows])),
+        "ratio_http": float(np.median(ratios)),
+        "ratio_http_quartiles": [float(np.percentile(ratios, 25)), float(np.percentile(ratios, 75))],
+        "ratio_http_client": float(np.median([row["request_ms"] / row["http_client_ms"] for row in rows])),
+        "payload_bytes": float(np.median([row["payload_bytes"] for row in rows])),
+        **pipeline,
+        "lost": sum(row["lost"] for row in rows) + pipeline["lost"] + memory["lost"],
+        "help_s": _help_s(),
+        **{key: value for key, value in memory.items() if key != "lost"},
+    }
+    return Claim(summary=summary, rows=rows, draw=lambda file: _draw(rows, file))
+
+
+async def _interleaved(folder: Path, count: int) -> list[dict[str, Any]]:
+    """One frame our way, the same bytes over the echo, httpx and http.client, and again."""
+    try:
+        import httpx
+    except ImportError:
+        raise ConfigError("bench frame compares with httpx and FastAPI: pip install 'splitrt[dev]'") from None
+    bundle = load_bundle(folder)
+    device = Device(bundle, OnnxHead(bundle))
+    draws, rows = np.random.default_rng(0), []
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(server_process([str(folder)]))
+        http_port = await stack.enter_async_context(peer_process("http", str(folder)))
+        echo = EchoClient(await stack.enter_async_context(peer_process("echo")))
+        stack.callback(echo.close)
+        client = await stack.enter_async_context(_client(server, folder, PAYLOAD_CHANNELS))
+        session = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{http_port}"))
+        plain = http.client.HTTPConnection("127.0.0.1", http_port)
+        stack.callback(plain.close)
+        for number in range(count + 20):
+            frame_HWC = draws.integers(0, 256, (128, 128, 3), dtype=np.uint8)
+            encoded = device.encode(device.look(frame_HWC), PAYLOAD_CHANNELS, 8)
+            result = await client.infer(frame_HWC)
+            row = _row(result, encoded, echo, session, plain)
+            if number >= 20:
+                rows.append(row)
+    return rows
+
+
+def _row(result: Result, encoded: Encoded, echo: EchoClient, session: Any, plain: Any) -> dict[str, Any]:
+    payload = encoded.payloads[0]
+    body = HEADER.pack(len(payload), encoded.width, encoded.bits, encoded.codec) + payload
+    started = time.perf_counter()
+    answer = session.post("/infer", content=body).content
+    httpx_ms = (time.perf_counter() - started) * 1e3
+    started = time.perf_counter()
+    plain.request("POST", "/infer", body)
+    plain.getresponse().read()
+    http_client_ms = (time.perf_counter() - started) * 1e3
+    echo_ms = echo.round_trip_s(payload) * 1e3
+    timings = result.timings
+    floor_ms = timings.head + timings.tail + echo_ms
+    return {
+        "latency_ms": result.latency_ms,
+        "floor_ms": floor_ms,
+        "overhead_ms": result.latency_ms - floor_ms,
+        "head_ms": timings.head,
+        "encode_ms": timings.encode,
+        "queue_ms": timings.queue,
+        "decode_ms": timings.decode,
+        "tail_ms": timings.tail,
+        "echo_ms": echo_ms,
+        "request_ms": result.latency_ms - timings.head - timings.encode,
+        "httpx_ms": httpx_ms,
+        "http_client_ms": http_client_ms,
+        "payload_bytes": result.payload_bytes,
+        "lost": int(result.source != "remote" or not answer),
+    }
+
+
+async def _pipeline(folder: Path, count: int) -> dict[str, Any]:
+    """Frames as fast as the head takes them, tails meanwhile: frames per second x the slowest stage."""
+    bundle = load_bundle(folder)
+    wanted = bundle.manifest.pixels
+    frame_HWC = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), dtype=np.uint8)
+    results: list[Result] = []
+    async with server_process([str(folder)]) as server, _client(server, folder, 8, max_waiting=4) as client:
+        await client.infer(frame_HWC)
+        running: set[asyncio.Future[Result]] = set()
+        started = time.perf_counter()
+        for _ in range(count):
+            running.add(client.submit(frame_HWC))
+            if len(running) == 4:  # one in each stage, one waiting for each
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                results += [future.result() for future in done]
+        results += await asyncio.gather(*running)
+        seconds = time.perf_counter() - started
+    head_ms = float(np.median([result.timings.head + result.timings.encode for result in results]))
+    tail_ms = float(np.median([result.timings.decode + result.timings.tail for result in results]))
+    return {
+        "pipeline_efficiency": len(results) / seconds * max(head_ms, tail_ms) / 1e3,
+        "pipeline_fps": len(results) / seconds,
+        "pipeline_head_ms": head_ms,
+        "pipeline_tail_ms": tail_ms,
+        "lost": sum(result.source != "remote" for result in results),
+    }
+
+
+async def _memory(folder: Path, count: int) -> dict[str, Any]:
+    """The client's resident memory over many frames at changing widths, after a tenth of them."""
+    frame_HWC = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    lost, at_start = 0, 0.0
+    async with server_process([str(folder)]) as server, _client(server, folder, PAYLOAD_CHANNELS) as client:
+        for number in range(count):
+            lost += (await client.infer(frame_HWC)).source != "remote"
+            if number == count // 10:
+                at_start = _rss_mb()
+        return {"rss_growth_mb": _rss_mb() - at_start, "memory_frames": count, "lost": lost}
+
+
+def _client(server: str, folder: Path, width: int, **settings: Any) -> Any:
+    return connect_async(
+        server, bundle=str(folder), deadline_ms=DEADLINE_MS, strategy=lambda _: Fixed(width, 8), **settings
+    )
+
+
+def _rss_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def _help_s() -> float:
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "splitrt", "--help"], check=True, capture_output=True)
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))
+
+
+def _draw(rows: list[dict[str, Any]], file: Path) -> None:
+    from splitrt.bench.plots import figure, save
+
+    drawing, axes = figure(1, 3.5)
+    names = ("overhead_ms", "request_ms", "httpx_ms", "http_client_ms", "echo_ms")
+    labels = ("overhead", "payload to outputs:\nsplitrt", "the same:\nhttpx", "the same:\nhttp.client", "raw TCP echo")
+    axes[0, 0].boxplot([[row[name] for row in rows] for name in names], tick_labels=labels, whis=(1, 99), sym="")
+    axes[0, 0].set_ylabel("ms (whiskers 1 % and 99 %)")
+    save(drawing, file)

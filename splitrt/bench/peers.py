@@ -1,0 +1,105 @@
+"""What splitrt's transport is measured against: a raw TCP echo, and the same worker behind FastAPI.
+
+Each runs in a process of its own: `python -m splitrt.bench.peers echo` or `... http BUNDLE`; the first line
+printed is its port.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+ECHO_REPLY_BYTES = 64
+HEADER = struct.Struct("<IHBB")  # payload bytes, width, bits, codec
+
+
+def echo() -> None:
+    """Blocking sockets, a length before the bytes, a short reply: the least that a frame can cost."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        print(server.getsockname()[1], flush=True)
+        connection, _ = server.accept()
+        with connection:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while header := _receive(connection, 4):
+                _receive(connection, int.from_bytes(header, "little"))
+                connection.sendall(bytes(ECHO_REPLY_BYTES))
+
+
+class EchoClient:
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def round_trip_s(self, payload: bytes) -> float:
+        started = time.perf_counter()
+        self._socket.sendall(len(payload).to_bytes(4, "little") + payload)
+        _receive(self._socket, ECHO_REPLY_BYTES)
+        return time.perf_counter() - started
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _receive(connection: socket.socket, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = connection.recv(count - len(data))
+        if not piece:
+            return b""
+        data += piece
+    return data
+
+
+def http(bundle: str) -> None:
+    """The same worker and tail, asked by POST; runs in uvicorn's thread pool as FastAPI does with plain functions."""
+    import uvicorn
+    from fastapi import FastAPI, Request, Response
+
+    from splitrt.bundle import find_bundle
+    from splitrt.codec.payload import Codec
+    from splitrt.server.serve import load_worker
+    from splitrt.server.work import Work
+
+    worker, app = load_worker(find_bundle(bundle), 1), FastAPI()
+
+    async def infer(request: Request) -> Response:
+        data = await request.body()
+        size, width, bits, codec = HEADER.unpack_from(data)
+        payload = data[HEADER.size : HEADER.size + size]
+        work = Work(
+            principal="", width=width, bits=bits, codec=Codec(codec), payloads=(payload,), arrived_at=0, deadline_at=0
+        )
+        outcome = (await asyncio.to_thread(worker.run, [work]))[0]
+        return Response(outcome.outputs[0].tobytes(), media_type="application/octet-stream")
+
+    infer.__annotations__ = {"request": Request, "return": Response}  # names FastAPI must see as classes
+    app.post("/infer")(infer)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(listening.getsockname()[1], flush=True)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
+        server.run(sockets=[listening])
+
+
+@asynccontextmanager
+async def peer_process(*arguments: str) -> AsyncIterator[int]:
+    """One of the above in a process; gives its port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "splitrt.bench.peers", *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(60):
+            yield int(await process.stdout.readline())
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+if __name__ == "__main__":
+    echo() if sys.argv[1] == "echo" else http(sys.argv[2])

@@ -1,0 +1,36 @@
+"""A server in a process of its own, for the demo and the benchmarks."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from splitrt.errors import RemoteFailure
+
+START_S = 60.0
+
+
+@asynccontextmanager
+async def server_process(bundles: Sequence[str], *options: str) -> AsyncIterator[str]:
+    """`splitrt serve` on a free port of this machine; gives its address. Raises RemoteFailure with its last words."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "splitrt", "serve", *bundles, "--listen", "127.0.0.1:0", *options,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stderr is not None
+    reading = asyncio.create_task(process.stderr.read())
+    try:
+        async with asyncio.timeout(START_S):
+            line = (await process.stdout.readline()).decode()
+        if not line.startswith("serving"):
+            last = (await reading).decode().strip().rpartition("\n")[2]
+            raise RemoteFailure(f"the server did not start: {last}")
+        yield line.split(" on ")[1].split()[0]
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+        await reading

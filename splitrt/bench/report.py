@@ -1,0 +1,86 @@
+"""Run a claim by name and give its result the three shapes that all share: table, JSON, plot."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from splitrt.cli.output import print_table, write_json
+from splitrt.config import data_folder
+from splitrt.errors import ConfigError
+
+CLAIMS = {
+    "frame": "splitrt.bench.frame",
+    "head": "splitrt.bench.head",
+    "rate": "splitrt.bench.rate",
+}
+PACKAGES = ("torch", "onnxruntime", "grpcio", "protobuf", "numpy", "zstandard")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What the caller asked of a claim."""
+
+    quick: bool
+    bundle: str
+    data: Path | None
+
+
+@dataclass(slots=True, kw_only=True)
+class Claim:
+    """What a claim measured: `summary` has the keys of the claim's contract, `rows` what they came from."""
+
+    summary: dict[str, Any]
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    draw: Callable[[Path], None] | None = None
+
+
+def run(name: str, *, quick: bool, bundle: str, data: Path | None, plot: Path | None, json: Path | None) -> None:
+    """Raises ConfigError on an unknown name."""
+    if name not in CLAIMS:
+        near = get_close_matches(name, CLAIMS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"benchmark must be one of {', '.join(CLAIMS)}, got {name!r}{hint}")
+    claim: Claim = import_module(CLAIMS[name]).measure(Asked(quick=quick, bundle=bundle, data=data_folder(data)))
+    quiet = str(json) == "-"
+    print_table(f"bench {name}", ["", "value"], list(claim.summary.items()), quiet=quiet)
+    if plot is not None and claim.draw is not None:
+        claim.draw(plot)
+    write_json({"summary": claim.summary, "rows": claim.rows, "environment": environment(quick)}, json)
+
+
+def environment(quick: bool) -> dict[str, Any]:
+    """What a reader needs to judge the figures; nothing that names the machine."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "packages": {name: found for name in PACKAGES if (found := _version(name))},
+        "quick": quick,
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,29 @@
+"""`splitrt bench NAME`: run one of the measured claims."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitrt.cli.output import JsonOption
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="frame, head or rate.")],
+    quick: Annotated[bool, typer.Option("--quick", help="End within a minute.")] = False,
+    bundle: Annotated[str, typer.Option(help="Bundle's name or folder.")] = "photos",
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the data sets. Default: the one SPLITRT_DATA names.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the result to FILE.")] = None,
+    json: JsonOption = None,
+) -> None:
+    """Measure a claim on this machine: a table, and with --json and --plot what docs/results holds.
+
+    Example: splitrt bench frame --quick
+    """
+    from splitrt.bench.report import run
+
+    run(name, quick=quick, bundle=bundle, data=data, plot=plot, json=json)

@@ -1,0 +1,116 @@
+"""`splitrt demo`: the whole path on this machine, watched live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from splitrt.cli.output import JsonOption
+
+if TYPE_CHECKING:
+    from splitrt.bench.demo import Stream
+
+
+def demo(
+    frames: Annotated[int, typer.Option(min=1, help="How many, at 10 per second.")] = 300,
+    images: Annotated[Path | None, typer.Option(help="A folder of photographs instead of the sample crops.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="The link's trace: CSV time_s,up_mbps,down_mbps.")] = None,
+    bundle: Annotated[str, typer.Option(help="Bundle's name or folder.")] = "photos",
+    engine: Annotated[str, typer.Option(help="Where tails run: embedded.")] = "embedded",
+    plot: Annotated[Path | None, typer.Option(help="Draw link rate, width, source and latency to FILE.")] = None,
+    json: JsonOption = None,
+) -> None:
+    """A server and a device in two processes, a shaped link between them, three baselines beside.
+
+    Example: splitrt demo --plot demo.png
+    """
+    import asyncio
+
+    from splitrt.bench.demo import run_demo
+    from splitrt.cli.output import write_json
+    from splitrt.errors import ConfigError, InvalidInput
+    from splitrt.netem import Trace
+
+    if engine != "embedded":
+        raise ConfigError(f"--engine must be embedded, got {engine!r}")
+    if images is not None and not images.is_dir():
+        raise InvalidInput(f"--images must be a folder, got {images}")
+    played = Trace.read_csv(trace) if trace else Trace.shipped("commute")
+    screen, watch = _watcher(quiet=str(json) == "-")
+    with screen:
+        outcome = asyncio.run(run_demo(frames, images, played, bundle, watch))
+    _report(outcome.summary, quiet=str(json) == "-")
+    if plot is not None:
+        from splitrt.bench.plots import plot_streams
+
+        plot_streams(outcome.logs, plot, played, "splitrt demo")
+        typer.echo(f"plot: {plot}", err=str(json) == "-")
+    rows = [{"stream": name, **row} for name, log in outcome.logs.items() for row in log.rows]
+    write_json({"summary": outcome.summary, "rows": rows}, json)
+
+
+def _watcher(quiet: bool) -> tuple[AbstractContextManager[Any], Callable[[Sequence[Stream], float], None]]:
+    """A live table on a terminal, a line a second elsewhere."""
+    from rich.console import Console
+
+    console = Console(stderr=quiet)
+    if console.is_terminal:
+        from rich.live import Live
+
+        live = Live(console=console, refresh_per_second=8)
+        return live, lambda streams, at_s: live.update(_table(streams, at_s))
+
+    def line(streams: Sequence[Stream], at_s: float) -> None:
+        if at_s % 1 == 0:
+            latest = streams[0].log.rows[-1] if streams[0].log.rows else None
+            if latest:
+                console.print(
+                    f"{at_s:5.1f} s  link {latest['rate_mbit']:6.3f} Mbit/s  {latest['source']:<8} "
+                    f"width {latest['width']}  {latest['link_bytes']} B  {latest['latency_ms']:.0f} ms",
+                    highlight=False,
+                )
+
+    return nullcontext(), line
+
+
+def _table(streams: Sequence[Stream], at_s: float) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"{at_s:.1f} s", title_justify="left")
+    for column in ("stream", "rate est.", "width", "source", "bytes", "latency", "label"):
+        table.add_column(column, justify="left" if column == "stream" else "right")
+    for stream in streams:
+        row = stream.log.rows[-1] if stream.log.rows else None
+        if row is None:
+            table.add_row(stream.name, *["-"] * 6)
+            continue
+        table.add_row(
+            stream.name,
+            f"{row['rate_mbit']:.3f} Mbit/s",
+            f"{row['width']} x {row['bits']} bit" if row["width"] else "-",
+            row["source"],
+            f"{row['link_bytes']} B",
+            f"{row['latency_ms']:.0f} ms",
+            row["label"] or "-",
+        )
+    return table
+
+
+def _report(summary: dict[str, Any], quiet: bool) -> None:
+    from splitrt.cli.output import print_table
+
+    keys = (
+        "frames", "answered", "lost", "late", "agreement", "bytes_per_frame", "latency_ms_p50", "latency_ms_p95",
+        "outage_frames_answered", "share_exit", "share_remote", "share_fallback",
+    )  # fmt: skip
+    figures = {"splitrt": summary, **summary["baselines"]}
+    rows = [[name, *(one[key] for key in keys)] for name, one in figures.items()]
+    names = [summary["score"] if key == "agreement" else key for key in keys]
+    columns = list(zip(["", *names], *rows, strict=True))
+    print_table(
+        "30 s over a commuter's link" if summary["frames"] == 300 else "demo", columns[0], columns[1:], quiet=quiet
+    )

@@ -1,0 +1,110 @@
+"""`splitrt doctor`: what is installed, whether the bundle holds on this machine, whether the server answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from splitrt.cli.connection import (
+    BundleOption,
+    CaOption,
+    CertOption,
+    ConfigOption,
+    KeyOption,
+    TokenOption,
+    client_config,
+)
+from splitrt.cli.output import JsonOption
+
+PACKAGES = {
+    "base": ("numpy", "grpcio", "protobuf", "onnxruntime", "zstandard", "constriction", "google-crc32c"),
+    "torch": ("torch", "safetensors", "onnx", "onnxscript"),
+    "server": ("ray", "grpcio-reflection"),
+    "plot": ("matplotlib",),
+    "demo": ("scikit-image",),
+}
+
+
+def doctor(
+    server: Annotated[str | None, typer.Option(help="HOST:PORT to try; none: only this machine.")] = None,
+    bundle: BundleOption = None,
+    config: ConfigOption = None,
+    tls_ca: CaOption = None,
+    tls_cert: CertOption = None,
+    tls_key: KeyOption = None,
+    token: TokenOption = None,
+    json: JsonOption = None,
+) -> None:
+    """Check this machine, and a server; exit 1 where something that is needed does not hold.
+
+    Example: splitrt doctor --server edge.example:7070
+    """
+    import asyncio
+
+    from splitrt.cli.output import write_json
+
+    settings = client_config(
+        config, server, bundle=bundle, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, token=token
+    )
+    report: dict[str, Any] = {"installed": _installed(), "bundle": _bundle(settings)}
+    if server is not None:
+        report["server"] = asyncio.run(_server(settings))
+    for extra, found in report["installed"].items():
+        words = ", ".join(f"{name} {version or 'missing'}" for name, version in found.items())
+        typer.echo(f"{extra:<7} {words}", err=str(json) == "-")
+    for key in ("bundle", "server"):
+        if key in report:
+            words = ", ".join(f"{name} {value}" for name, value in report[key].items())
+            typer.echo(f"{key:<7} {words}", err=str(json) == "-")
+    write_json(report, json)
+    if any("error" in report.get(key, {}) for key in ("bundle", "server")):
+        raise typer.Exit(1)
+
+
+def _installed() -> dict[str, dict[str, str | None]]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(name: str) -> str | None:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            return None
+
+    return {extra: {name: of(name) for name in names} for extra, names in PACKAGES.items()}
+
+
+def _bundle(settings: Any) -> dict[str, Any]:
+    from splitrt.bundle import find_bundle
+    from splitrt.device.head import OnnxHead, check_golden
+    from splitrt.errors import SplitError
+
+    try:
+        found = find_bundle(settings.bundle, settings.bundles_dir)
+        return {"name": found.name, "golden_difference": check_golden(found, OnnxHead(found))}
+    except SplitError as error:
+        return {"error": str(error)}
+
+
+async def _server(settings: Any) -> dict[str, Any]:
+    """One frame there and back."""
+    import numpy as np
+
+    from splitrt.device.client import connect_async
+    from splitrt.device.strategy import Fixed
+    from splitrt.errors import SplitError
+
+    grey = np.full((128, 128, 3), 128, np.uint8)
+    settings = settings.model_copy(update={"deadline_ms": 5_000.0})
+    try:
+        async with connect_async(
+            config=settings,
+            strategy=lambda bundle: Fixed(bundle.manifest.seam.channels, max(bundle.manifest.seam.bits)),
+        ) as client:
+            result = await client.infer(grey)
+            if result.source != "remote":
+                error = getattr(client.link, "last_error", None)
+                return {"error": f"the server did not answer: {error}"}
+            return {"address": ",".join(settings.servers), "round_trip_ms": round(result.latency_ms, 1)}
+    except SplitError as error:
+        return {"error": str(error)}

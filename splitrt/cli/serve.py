@@ -1,0 +1,75 @@
+"""`splitrt serve`: run a server until it is told to stop, then drain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def serve(
+    bundles: Annotated[
+        list[str] | None, typer.Argument(help="Bundles to serve: names or folders. Default: photos.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a [server] table.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where tails run: embedded, in this process.")] = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on. Default: 127.0.0.1:7070.")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: turns TLS on.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
+    client_ca: Annotated[Path | None, typer.Option(help="Ask devices for a certificate of this authority.")] = None,
+    token: Annotated[
+        list[str] | None, typer.Option(help="NAME=TOKEN of a client that may connect; may be repeated.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of a CPU tail.")] = None,
+    reflection: Annotated[bool | None, typer.Option("--reflection", help="Offer gRPC reflection.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="HOST:PORT of the Prometheus endpoint.")] = None,
+) -> None:
+    """Serve tails. Ends on SIGINT or SIGTERM, after the frames that were admitted are answered.
+
+    Example: splitrt serve photos --listen 0.0.0.0:7070 --tls-cert server.pem --tls-key server.key
+    """
+    import asyncio
+    import logging
+
+    from splitrt.config import ServerConfig, read_settings
+
+    flags: dict[str, Any] = {
+        "bundles": tuple(bundles) if bundles else None,
+        "engine": engine,
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "client_ca": client_ca,
+        "tokens": _tokens(token) if token else None,
+        "threads": threads,
+        "reflection": reflection,
+        "metrics": metrics,
+    }
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    asyncio.run(_serve(read_settings(ServerConfig, "server", config, flags)))
+
+
+def _tokens(pairs: list[str]) -> dict[str, str]:
+    from splitrt.errors import ConfigError
+
+    tokens = dict(pair.partition("=")[::2] for pair in pairs)
+    if not all(name and token for name, token in tokens.items()):
+        raise ConfigError("--token must be NAME=TOKEN")  # what was given may be a secret
+    return tokens
+
+
+async def _serve(config: Any) -> None:
+    import asyncio
+    import signal
+
+    from splitrt.server.serve import serve as serving
+
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with serving(config) as server:
+        names = ", ".join(one.bundle.name for one in server.gateway.served)
+        print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
+        await stop.wait()
+        print("draining", flush=True)

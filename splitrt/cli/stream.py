@@ -1,0 +1,67 @@
+"""`splitrt stream`: a folder, a video file or a camera as a stream of frames."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitrt.cli.connection import (
+    BundleOption,
+    CaOption,
+    CertOption,
+    ConfigOption,
+    DeadlineOption,
+    KeyOption,
+    ServerOption,
+    TokenOption,
+    client_config,
+)
+from splitrt.cli.output import JsonOption
+
+
+def stream(
+    source: Annotated[str, typer.Argument(help="A folder of photographs, a video file, or a camera's number.")],
+    server: ServerOption = None,
+    bundle: BundleOption = None,
+    fps: Annotated[float, typer.Option(help="Frames per second of a source that is not live.")] = 10.0,
+    deadline_ms: DeadlineOption = None,
+    config: ConfigOption = None,
+    tls_ca: CaOption = None,
+    tls_cert: CertOption = None,
+    tls_key: KeyOption = None,
+    token: TokenOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw width, source and latency over time to FILE.")] = None,
+    json: JsonOption = None,
+) -> None:
+    """Answer a stream of frames, one line a frame; the newest frame wins when the device cannot keep up.
+
+    Example: splitrt stream photographs/ --server edge.example:7070,backup.example:7070 --fps 10
+    """
+    import sys
+
+    import splitrt.device.sync
+    from splitrt.bench.log import FrameLog, summary
+    from splitrt.cli.output import write_json
+    from splitrt.device.source import frames_of
+
+    settings = client_config(
+        config, server, bundle=bundle, deadline_ms=deadline_ms, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key,
+        token=token,
+    )  # fmt: skip
+    frames, is_live = frames_of(source)
+    log = FrameLog()
+    out = sys.stderr if str(json) == "-" else sys.stdout
+    with splitrt.device.sync.Client(config=settings) as client:
+        for result in client.stream(frames, None if is_live else fps):
+            log.add(result)
+            line = f"{result.seq:>6}  {result.label or '-':<12} {result.source:<9} width {result.width:>3}"
+            print(f"{line}  {result.link_bytes:>6} B  {result.latency_ms:7.1f} ms", file=out, flush=True)
+    figures = summary(log, settings.deadline_ms)
+    print("  ".join(f"{key} {value:.4g}" for key, value in figures.items()), file=out)
+    if plot is not None:
+        from splitrt.bench.plots import plot_streams
+
+        plot_streams({"stream": log}, plot)
+    write_json({"summary": figures, "rows": log.rows}, json)

@@ -1,0 +1,72 @@
+"""Frames from what a user names: a photograph, a folder of them, a video file, a camera's number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from splitrt.errors import ConfigError, InvalidInput
+
+UInt8 = npt.NDArray[np.uint8]
+
+PHOTOGRAPHS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+
+
+def read_photograph(path: Path) -> UInt8:
+    """uint8 (H, W, 3), turned as its metadata says. Raises InvalidInput where it is none."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise InvalidInput(f"a photograph is wanted, {path} does not exist") from None
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise InvalidInput(f"a photograph is wanted, {path} cannot be read as one") from error
+
+
+def photographs(folder: Path) -> list[Path]:
+    """Every photograph below a folder, sorted. Raises InvalidInput where there is none."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPHS)
+    if not found:
+        raise InvalidInput(f"a folder with photographs ({', '.join(sorted(PHOTOGRAPHS))}) is wanted, {folder} has none")
+    return found
+
+
+def frames_of(source: str) -> tuple[Iterator[UInt8], bool]:
+    """Frames of a folder, a video file or a camera (its number), and whether the source is live.
+
+    Video and cameras need OpenCV, which is not installed with splitrt: raises ConfigError where it is missing.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return (read_photograph(photograph) for photograph in photographs(path)), False
+    if path.suffix.lower() in PHOTOGRAPHS:
+        return iter([read_photograph(path)]), False
+    if not path.is_file() and not source.isdigit():
+        raise InvalidInput(f"a folder, a video file or a camera's number is wanted, got {source!r}")
+    return _captured(int(source) if source.isdigit() else source), source.isdigit()
+
+
+def _captured(source: int | str) -> Iterator[UInt8]:
+    try:
+        import cv2
+    except ImportError:
+        raise ConfigError("video and cameras need OpenCV: pip install opencv-python-headless") from None
+    capture = cv2.VideoCapture(source)
+    if not capture.isOpened():
+        raise InvalidInput(f"a video file or camera that OpenCV can open is wanted, got {source!r}")
+    return _read(capture, cv2.COLOR_BGR2RGB, cv2.cvtColor)
+
+
+def _read(capture: object, code: int, convert: object) -> Iterator[UInt8]:
+    try:
+        while True:
+            is_frame, frame_BGR = capture.read()  # type: ignore[attr-defined]
+            if not is_frame:
+                return
+            yield convert(frame_BGR, code)  # type: ignore[operator]
+    finally:
+        capture.release()  # type: ignore[attr-defined]
