@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from splitrt.device.client import AsyncClient, connect_async
+    from splitrt.device.client import AsyncClient
+    from splitrt.device.connect import connect_async
     from splitrt.device.result import Classes, Result, Timings
     from splitrt.device.sync import Client, connect
     from splitrt.errors import SplitError
@@ -20,7 +21,7 @@ _PUBLIC = {
     "SplitError": "splitrt.errors",
     "Timings": "splitrt.device.result",
     "connect": "splitrt.device.sync",
-    "connect_async": "splitrt.device.client",
+    "connect_async": "splitrt.device.connect",
 }
 
 __all__ = [

@@ -26,7 +26,8 @@ from splitrt.bench.log import FrameLog, summary
 from splitrt.bench.process import server_process
 from splitrt.bundle import Bundle, find_bundle
 from splitrt.codec import pixels
-from splitrt.device.client import AsyncClient, connect_async
+from splitrt.device.client import AsyncClient
+from splitrt.device.connect import connect_async
 from splitrt.device.strategy import Adaptive, Alone, Fixed, Photographs, Strategy
 from splitrt.errors import SplitError
 from splitrt.netem import Netem, Shape, Trace

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-import resource
+import json
 import subprocess
 import sys
 import tempfile
@@ -27,15 +27,17 @@ from splitrt.bench.peers import HEADER, EchoClient, peer_process
 from splitrt.bench.process import server_process
 from splitrt.bench.report import Asked, Claim
 from splitrt.bundle import load_bundle
-from splitrt.device.client import connect_async
+from splitrt.device.client import AsyncClient
+from splitrt.device.connect import connect_async
 from splitrt.device.head import OnnxHead
 from splitrt.device.local import Device, Encoded
 from splitrt.device.result import Result
 from splitrt.device.strategy import Fixed
 from splitrt.errors import ConfigError
+from splitrt.rpc.messages import Frame, tables_prefix
 
 DEADLINE_MS = 5_000.0
-PAYLOAD_CHANNELS = 16  # x 16 x 16 at 8 bits: 4 KB
+PAYLOAD_CHANNELS = 40  # x 16 x 16 at 8 bits: about 4 KB after zstd
 STAGE_MS = 10.0
 
 UInt8 = npt.NDArray[np.uint8]
@@ -45,12 +47,12 @@ def measure(asked: Asked) -> Claim:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         small = make_bundle(
-            folder / "small", widths=(4, PAYLOAD_CHANNELS), width=0.5, resolution=128, decoder_hidden=16
+            folder / "small", widths=(8, PAYLOAD_CHANNELS), width=0.5, resolution=128, decoder_hidden=16
         )
-        heavy = make_bundle(folder / "heavy", widths=(4, 8), width=4.0, resolution=160, decoder_hidden=256)
+        heavy = make_bundle(folder / "heavy", widths=(4, 8), width=5.0, resolution=160, decoder_hidden=256)
         rows = asyncio.run(_interleaved(small, 150 if asked.quick else 1500))
         pipeline = asyncio.run(_pipeline(heavy, 60 if asked.quick else 300))
-        memory = asyncio.run(_memory(small, 1_000 if asked.quick else 10_000))
+        memory = _steady(small, 1_000 if asked.quick else 10_000)
     overheads = [row["overhead_ms"] for row in rows]
     ratios = [row["request_ms"] / row["httpx_ms"] for row in rows]
     summary = {
@@ -91,13 +93,34 @@ async def _interleaved(folder: Path, count: int) -> list[dict[str, Any]]:
             frame_HWC = draws.integers(0, 256, (128, 128, 3), dtype=np.uint8)
             encoded = device.encode(device.look(frame_HWC), PAYLOAD_CHANNELS, 8)
             result = await client.infer(frame_HWC)
-            row = _row(result, encoded, echo, session, plain)
+            request_ms = await _request_ms(client, encoded, number)
+            row = _row(result, request_ms, encoded, echo, session, plain)
             if number >= 20:
                 rows.append(row)
     return rows
 
 
-def _row(result: Result, encoded: Encoded, echo: EchoClient, session: Any, plain: Any) -> dict[str, Any]:
+async def _request_ms(client: AsyncClient, encoded: Encoded, number: int) -> float:
+    """A payload over our link, to the outputs: what the HTTP clients do, without head and policy."""
+    started = time.perf_counter()
+    frame = Frame(
+        seq=(1 << 20) + number,
+        width=encoded.width,
+        bits=encoded.bits,
+        codec=encoded.codec,
+        deadline_ms=0,
+        tables=tables_prefix(client.bundle.tables.digest()),
+        payloads=encoded.payloads,
+    )
+    reply = await client.link.send(frame, asyncio.get_running_loop().time() + DEADLINE_MS / 1e3).reply
+    if reply.error is not None:
+        raise reply.error
+    return (time.perf_counter() - started) * 1e3
+
+
+def _row(
+    result: Result, request_ms: float, encoded: Encoded, echo: EchoClient, session: Any, plain: Any
+) -> dict[str, Any]:
     payload = encoded.payloads[0]
     body = HEADER.pack(len(payload), encoded.width, encoded.bits, encoded.codec) + payload
     started = time.perf_counter()
@@ -120,7 +143,7 @@ def _row(result: Result, encoded: Encoded, echo: EchoClient, session: Any, plain
         "decode_ms": timings.decode,
         "tail_ms": timings.tail,
         "echo_ms": echo_ms,
-        "request_ms": result.latency_ms - timings.head - timings.encode,
+        "request_ms": request_ms,
         "httpx_ms": httpx_ms,
         "http_client_ms": http_client_ms,
         "payload_bytes": result.payload_bytes,
@@ -134,7 +157,10 @@ async def _pipeline(folder: Path, count: int) -> dict[str, Any]:
     wanted = bundle.manifest.pixels
     frame_HWC = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), dtype=np.uint8)
     results: list[Result] = []
-    async with server_process([str(folder)]) as server, _client(server, folder, 8, max_waiting=4) as client:
+    one_at_a_time = folder / "../one.toml"  # a batch's time is no stage's time
+    one_at_a_time.write_text("[server]\nmax_batch = 1\n")
+    serving = server_process([str(folder)], "--config", str(one_at_a_time))
+    async with serving as server, _client(server, folder, 8, max_waiting=4) as client:
         await client.infer(frame_HWC)
         running: set[asyncio.Future[Result]] = set()
         started = time.perf_counter()
@@ -156,27 +182,18 @@ async def _pipeline(folder: Path, count: int) -> dict[str, Any]:
     }
 
 
-async def _memory(folder: Path, count: int) -> dict[str, Any]:
-    """The client's resident memory over many frames at changing widths, after a tenth of them."""
-    frame_HWC = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    lost, at_start = 0, 0.0
-    async with server_process([str(folder)]) as server, _client(server, folder, PAYLOAD_CHANNELS) as client:
-        for number in range(count):
-            lost += (await client.infer(frame_HWC)).source != "remote"
-            if number == count // 10:
-                at_start = _rss_mb()
-        return {"rss_growth_mb": _rss_mb() - at_start, "memory_frames": count, "lost": lost}
+def _steady(folder: Path, count: int) -> dict[str, Any]:
+    """In a process of its own, whose memory nothing else here has touched."""
+    words = [sys.executable, "-m", "splitrt.bench.steady", str(folder), str(count)]
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures
 
 
 def _client(server: str, folder: Path, width: int, **settings: Any) -> Any:
     return connect_async(
         server, bundle=str(folder), deadline_ms=DEADLINE_MS, strategy=lambda _: Fixed(width, 8), **settings
     )
-
-
-def _rss_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 def _help_s() -> float:

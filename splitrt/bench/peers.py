@@ -79,7 +79,10 @@ def http(bundle: str) -> None:
 
     infer.__annotations__ = {"request": Request, "return": Response}  # names FastAPI must see as classes
     app.post("/infer")(infer)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    # TCP by name: asyncio turns Nagle's delay off only where the socket says which protocol it is.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
         print(listening.getsockname()[1], flush=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False))
         server.run(sockets=[listening])

@@ -90,7 +90,7 @@ async def _server(settings: Any) -> dict[str, Any]:
     """One frame there and back."""
     import numpy as np
 
-    from splitrt.device.client import connect_async
+    from splitrt.device.connect import connect_async
     from splitrt.device.strategy import Fixed
     from splitrt.errors import SplitError
 

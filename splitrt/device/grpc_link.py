@@ -21,11 +21,12 @@ import grpc
 
 from splitrt.config import ClientConfig
 from splitrt.device.credentials import call_metadata, open_channel
-from splitrt.device.link import Sending
+from splitrt.device.link import OnReply, Sending
 from splitrt.device.outbox import Outbox
 from splitrt.errors import (
     BadFrame,
     ClientClosed,
+    ConfigError,
     InvalidInput,
     LinkLost,
     ModelNotFound,
@@ -49,8 +50,8 @@ from splitrt.rpc.messages import (
 )
 from splitrt.rpc.v1 import split_pb2_grpc
 
-# A server that refuses for one of these will refuse again: the caller should know.
-FATAL = (Unauthenticated, VersionMismatch, ModelNotFound)
+# What fails for one of these will fail again: the caller should know.
+FATAL = (ConfigError, Unauthenticated, VersionMismatch, ModelNotFound)
 STATUS_AFTER_WRITE_S = 0.2
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,12 @@ class GrpcLink:
     def max_payload_bytes(self) -> int:
         return self._limits.max_payload_bytes if self._limits else 0
 
-    def send(self, frame: Frame, deadline_at: float) -> Sending:
+    def send(self, frame: Frame, deadline_at: float, on_reply: OnReply | None = None) -> Sending:
         loop = asyncio.get_running_loop()
-        sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future())
-        # Framed once for its size; the time left is filled in when it goes.
-        sending.link_bytes = link_bytes(frame_to_wire(replace(frame, deadline_ms=_left_ms(deadline_at, loop))))
+        sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future(), on_reply=on_reply)
+        # Framed once; the time left is set again when it goes.
+        sending.messages = frame_to_wire(replace(frame, deadline_ms=_left_ms(deadline_at, loop)))
+        sending.link_bytes = link_bytes(sending.messages)
         self._outbox.put(sending)
         return sending
 
@@ -173,6 +175,7 @@ class GrpcLink:
 
     async def _exchange(self, call: Any, server: str, limits: Limits) -> None:
         """Read and write until one of them ends: an error, or the server's goodbye."""
+        self._outbox.release()
         writing = asyncio.create_task(self._write(call, limits))
         reading = asyncio.create_task(self._read(call, server))
         try:
@@ -183,11 +186,13 @@ class GrpcLink:
                 if not reading.done():
                     writing.result()
             grace_s = reading.result()
-            writing.cancel()
-            await call.done_writing()
+            # Not cancelled: that would end a call in the middle of a write, with every frame on it.
+            self._outbox.hold()
             async with asyncio.timeout(grace_s):
                 while not self._outbox.is_idle():
                     self._take(_message(await call.read(), server))
+                await writing
+                await call.done_writing()
         except TimeoutError:
             raise LinkLost(f"{server} drained and did not answer everything in time") from None
         finally:
@@ -196,12 +201,13 @@ class GrpcLink:
             await asyncio.gather(writing, reading, return_exceptions=True)
 
     async def _write(self, call: Any, limits: Limits) -> None:
+        """Until the outbox is held."""
         loop = asyncio.get_running_loop()
-        while True:
-            sending = await self._outbox.next(limits.max_in_flight)
+        while (sending := await self._outbox.next(limits.max_in_flight)) is not None:
             sending.sent_at = loop.time()
-            frame = replace(sending.frame, deadline_ms=_left_ms(sending.deadline_at, loop))
-            for message in frame_to_wire(frame):
+            deadline_ms = min(_left_ms(sending.deadline_at, loop), limits.max_deadline_ms)
+            sending.messages[0].frame.deadline_ms = deadline_ms
+            for message in sending.messages:
                 await call.write(message)
 
     async def _read(self, call: Any, server: str) -> float:
@@ -220,13 +226,14 @@ class GrpcLink:
         if sending is None:
             self.stray_replies += 1
             return
-        sending.replied_at = asyncio.get_running_loop().time()
-        sending.end(message)
+        sending.replied(message, asyncio.get_running_loop().time())
 
 
 def _message(message: Any, server: str) -> Limits | Reply | Drain:
     if message is grpc.aio.EOF:
         raise LinkLost(f"{server} ended the stream")
+    if message is None:  # gRPC's word for bytes that are no message
+        raise BadFrame(f"{server} sent what is no splitrt.rpc.v1.FromServer", reason="malformed")
     try:
         return from_server(message)
     except InvalidInput as error:

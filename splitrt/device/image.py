@@ -17,6 +17,8 @@ from splitrt.errors import InvalidInput
 UInt8 = npt.NDArray[np.uint8]
 
 MAX_SIDE = 16_384
+# What a cut image file, a sparse tensor or a thing of PIL's that is no image raises.
+UNREADABLE = (AttributeError, NotImplementedError, OSError, RuntimeError, SyntaxError, TypeError, ValueError)
 WANTED = "a frame must be numpy uint8 (H, W, 3), a PIL image or a torch tensor (3, H, W)"
 
 
@@ -25,11 +27,15 @@ def to_frame(image: Any) -> UInt8:
     if isinstance(image, np.ndarray):
         return _checked(image)
     kind = type(image).__module__.partition(".")[0]
-    if kind == "PIL":
-        return _checked(np.asarray(image.convert("RGB")))
-    if kind == "torch":
-        return _checked(_from_torch(image))
-    raise InvalidInput(f"{WANTED}, got {type(image).__module__}.{type(image).__qualname__}")
+    given = f"{type(image).__module__}.{type(image).__qualname__}"
+    try:
+        if kind == "PIL":
+            return _checked(np.asarray(image.convert("RGB")))
+        if kind == "torch":
+            return _checked(_from_torch(image))
+    except UNREADABLE as error:
+        raise InvalidInput(f"{WANTED}, got {given} that cannot be read: {error}") from error
+    raise InvalidInput(f"{WANTED}, got {given}")
 
 
 def _checked(array: npt.NDArray[Any]) -> UInt8:
@@ -43,10 +49,12 @@ def _checked(array: npt.NDArray[Any]) -> UInt8:
 def _from_torch(tensor: Any) -> npt.NDArray[Any]:
     if tensor.requires_grad:
         raise InvalidInput(f"{WANTED}, got a tensor that requires grad: call .detach() first")
-    if tensor.ndim != 3 or tensor.shape[0] != 3:
+    if tensor.ndim != 3 or tensor.shape[0] != 3 or 0 in tensor.shape:
         raise InvalidInput(f"{WANTED}, got a tensor of shape {tuple(tensor.shape)}")
-    array: npt.NDArray[Any] = tensor.cpu().numpy().transpose(1, 2, 0)
-    if array.dtype.kind == "f":
+    is_float = tensor.is_floating_point()
+    # numpy has no bfloat16
+    array: npt.NDArray[Any] = (tensor.float() if is_float else tensor).cpu().numpy().transpose(1, 2, 0)
+    if is_float:
         if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
             raise InvalidInput("a float tensor must be finite and within 0..1")
         array = np.rint(array * 255).astype(np.uint8)

@@ -7,30 +7,43 @@ until then. What was committed to the transport cannot be recalled.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
-from splitrt.errors import Withdrawn
 from splitrt.policy.width import InFlight
 from splitrt.rpc.messages import Frame, Reply
+
+OnReply = Callable[["Sending", Reply], None]
 
 
 @dataclass(slots=True, kw_only=True)
 class Sending:
-    """One frame under way. `reply` always ends with a Reply, which may hold an error: never an exception."""
+    """One frame under way. `reply` always ends with a Reply, which may hold an error: never an exception.
+
+    `on_reply` is told of a reply off the wire, also of one that comes when nobody waits for it any more.
+    """
 
     frame: Frame
     deadline_at: float
     reply: asyncio.Future[Reply]
     link_bytes: int = 0
     sent_at: float | None = None  # when it was handed to the transport
-    replied_at: float | None = field(default=None)
+    replied_at: float | None = None
+    on_reply: OnReply | None = None
+    messages: Sequence[Any] = ()  # the frame as the transport will have it
 
     def end(self, reply: Reply) -> None:
         if not self.reply.done():
             self.reply.set_result(reply)
+
+    def replied(self, reply: Reply, now: float) -> None:
+        """A reply off the wire."""
+        self.replied_at = now
+        if self.on_reply is not None:
+            self.on_reply(self, reply)
+        self.end(reply)
 
 
 class Link(Protocol):
@@ -44,7 +57,7 @@ class Link(Protocol):
     def max_payload_bytes(self) -> int:
         """What the server accepts in one frame; 0 until one has said so."""
 
-    def send(self, frame: Frame, deadline_at: float) -> Sending:
+    def send(self, frame: Frame, deadline_at: float, on_reply: OnReply | None = None) -> Sending:
         """Queue a frame. `deadline_at` is on the clock of the event loop; the frame's own field is set on sending."""
 
     def withdraw(self, sending: Sending) -> bool:
@@ -76,9 +89,9 @@ class ScriptedLink:
         self.sent: list[Frame] = []
         self._open: dict[int, Sending] = {}
 
-    def send(self, frame: Frame, deadline_at: float) -> Sending:
+    def send(self, frame: Frame, deadline_at: float, on_reply: OnReply | None = None) -> Sending:
         loop = asyncio.get_running_loop()
-        sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future())
+        sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future(), on_reply=on_reply)
         sending.sent_at, sending.link_bytes = loop.time(), frame.payload_bytes
         self.sent.append(frame)
         self._open[frame.seq] = sending
@@ -88,10 +101,7 @@ class ScriptedLink:
         return sending
 
     def withdraw(self, sending: Sending) -> bool:
-        if self._open.pop(sending.frame.seq, None) is None:
-            return False
-        sending.end(Reply(seq=sending.frame.seq, error=Withdrawn("the frame was taken back")))
-        return True
+        return False  # everything is on the wire at once
 
     def in_flight(self, now: float) -> InFlight:
         return InFlight(bytes=sum(sending.link_bytes for sending in self._open.values()))
@@ -109,5 +119,4 @@ class ScriptedLink:
 
     def _reply(self, sending: Sending, reply: Reply) -> None:
         self._open.pop(sending.frame.seq, None)
-        sending.replied_at = asyncio.get_running_loop().time()
-        sending.end(reply)
+        sending.replied(reply, asyncio.get_running_loop().time())

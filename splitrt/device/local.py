@@ -20,6 +20,7 @@ from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import quantise
 from splitrt.device.head import Head
 from splitrt.device.result import Array, Classes, softmax
+from splitrt.errors import BadFrame
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -92,7 +93,11 @@ class Device:
         return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), head_s=0.0, encode_s=encode_s)
 
     def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Any:
-        """Outputs as the bundle declares them: Classes, or the tensor itself."""
-        if self.bundle.manifest.output.kind != "classes":
+        """Outputs as the bundle declares them: Classes, or the tensor itself. Raises BadFrame on another shape."""
+        output = self.bundle.manifest.output
+        if output.kind != "classes":
             return outputs_N
-        return Classes(scores=softmax(outputs_N, temperature), labels=self.bundle.manifest.output.labels)
+        if outputs_N.ndim != 1 or not outputs_N.size or (output.labels and len(outputs_N) != len(output.labels)):
+            wanted = len(output.labels) or "N"
+            raise BadFrame(f"outputs must have shape ({wanted},), got {outputs_N.shape}", reason="outputs")
+        return Classes(scores=softmax(outputs_N, temperature), labels=output.labels)

@@ -21,6 +21,7 @@ class Outbox:
         self._waiting: OrderedDict[int, Sending] = OrderedDict()
         self._sent: OrderedDict[int, Sending] = OrderedDict()
         self._changed = asyncio.Event()
+        self._is_held = False
         self.sent_bytes = 0
 
     def put(self, sending: Sending) -> None:
@@ -34,9 +35,21 @@ class Outbox:
         sending.end(Reply(seq=sending.frame.seq, error=Withdrawn("the frame was taken back before it was sent")))
         return True
 
-    async def next(self, max_in_flight: int) -> Sending:
-        """The oldest waiting frame, as soon as the window has room for it; it counts as sent from here on."""
-        while True:
+    def hold(self) -> None:
+        """Give nothing out until `release`: the frame being written is written whole, and the next one stays."""
+        self._is_held = True
+        self._changed.set()
+
+    def release(self) -> None:
+        self._is_held = False
+        self._changed.set()
+
+    async def next(self, max_in_flight: int) -> Sending | None:
+        """The oldest waiting frame, as soon as the window has room for it; it counts as sent from here on.
+
+        None while the outbox is held.
+        """
+        while not self._is_held:
             if self._waiting and len(self._sent) < max_in_flight:
                 seq, sending = next(iter(self._waiting.items()))
                 if not self._sent or self.sent_bytes + sending.link_bytes <= self.window_bytes:
@@ -46,6 +59,7 @@ class Outbox:
                     return sending
             self._changed.clear()
             await self._changed.wait()
+        return None
 
     def answered(self, seq: int) -> Sending | None:
         """The frame that this reply belongs to; None where it was answered already or never sent."""

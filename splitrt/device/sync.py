@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from splitrt.bundle import Bundle
-from splitrt.device.client import AsyncClient, connect_async
+from splitrt.device.client import AsyncClient
+from splitrt.device.connect import connect_async
 from splitrt.device.result import Result
 from splitrt.errors import ClientClosed
 

@@ -7,14 +7,14 @@ bundles with their pools, the caps, and the one-way switch to draining.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import ModelNotFound, Overloaded, ServerDraining, VersionGone, VersionMismatch
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc.messages import PROTOCOL, Hello, Limits
+from splitrt.rpc.messages import PROTOCOL, Hello, Limits, Reply
 from splitrt.server.pool import TailPool
 from splitrt.server.session import Session
 
@@ -43,14 +43,14 @@ class Gateway:
         for one in self.served:
             metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
 
-    def open(self, hello: Hello, principal: str) -> Session:
+    def open(self, hello: Hello, principal: str, write: Callable[[Reply], Awaitable[None]]) -> Session:
         """A session for this hello; `close` it. Raises a SplitError that names what was wanted."""
         if self.draining.is_set():
             raise ServerDraining("the server is draining and takes no new streams")
         if len(self._sessions) >= self.config.max_streams:
             raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
         one = self._find(hello)
-        session = Session(one.bundle, one.pool, self.limits, principal, self.metrics)
+        session = Session(one.bundle, one.pool, self.limits, principal, write, self.metrics)
         self._sessions.add(session)
         self.metrics.streams.set(len(self._sessions))
         return session

@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -34,10 +35,10 @@ class TailPool(Protocol):
 
 
 class EmbeddedPool:
-    """A tail in this process: `async with` starts and ends its batcher.
+    """A tail in this process, on one thread, as a context manager.
 
-    The batcher never waits to fill a batch: it takes what waits whenever the tail is free, up to
-    `max_batch`. On CPUs batching gains little, so a frame that comes alone is run alone at once.
+    It never waits to fill a batch: whenever the tail is free it takes what waits, up to `max_batch`. On CPUs
+    batching gains little, so a frame that comes alone is run alone at once.
     """
 
     def __init__(
@@ -52,22 +53,20 @@ class EmbeddedPool:
         self._admission = Admission(max_queue_frames)
         self._max_batch = max_batch
         self._clock = clock
-        self._wake = asyncio.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
-        self._batcher: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._batcher = asyncio.create_task(self._batches(), name="batcher")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._batcher is not None:
-            self._batcher.cancel()
-            await asyncio.gather(self._batcher, return_exceptions=True)
+        """The batch under way is finished and answered, what waits is refused."""
         self._admission.refuse_all(ServerDraining("the server stopped before this frame was run"))
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        if self._running is not None:
+            await self._running
+        self._thread.shutdown()
 
     def queued(self) -> int:
         return len(self._admission)
@@ -78,39 +77,26 @@ class EmbeddedPool:
             self._admission.offer(ticket, self._clock())
         except SplitError as error:
             return Outcome(error=error)
-        self._wake.set()
+        if self._running is None:
+            self._running = asyncio.create_task(self._run_until_empty(), name="batcher")
         return await ticket.done
 
-    async def _batches(self) -> None:
+    async def _run_until_empty(self) -> None:
+        """Batch after batch while work waits."""
         loop = asyncio.get_running_loop()
-        while True:
-            await self._wake.wait()
-            started = self._clock()
-            batch = self._admission.take(started, self._max_batch)
-            if not batch:
-                self._wake.clear()
-                continue
-            try:
-                outcomes = await loop.run_in_executor(self._thread, self._worker.run, [t.work for t in batch])
-            except Exception:  # the worker answers frames' errors itself; this is a fault of ours
-                log.exception("worker failed on a batch of %d", len(batch))
-                outcomes = [Outcome(error=RemoteFailure("the worker failed")) for _ in batch]
-            except asyncio.CancelledError:
-                for ticket in batch:
+        try:
+            while batch := self._admission.take(self._clock(), self._max_batch):
+                started = self._clock()
+                work = [ticket.work for ticket in batch]
+                try:
+                    outcomes = await loop.run_in_executor(self._thread, self._worker.run, work)
+                except Exception:  # the worker answers frames' errors itself: this is a fault of ours
+                    log.exception("worker failed on a batch of %d", len(work))
+                    outcomes = [Outcome(error=RemoteFailure("the worker failed on this batch"))] * len(work)
+                self._admission.measured(len(batch), self._clock() - started)
+                for ticket, outcome in zip(batch, outcomes, strict=True):
                     if not ticket.done.done():
-                        ticket.done.set_result(Outcome(error=ServerDraining("the server stopped while it ran")))
-                raise
-            self._admission.measured(len(batch), self._clock() - started)
-            for ticket, outcome in zip(batch, outcomes, strict=True):
-                if not ticket.done.done():
-                    ticket.done.set_result(_with_queue(outcome, started - ticket.work.arrived_at))
-
-
-def _with_queue(outcome: Outcome, queue_s: float) -> Outcome:
-    return Outcome(
-        outputs=outcome.outputs,
-        error=outcome.error,
-        queue_s=queue_s,
-        decode_s=outcome.decode_s,
-        tail_s=outcome.tail_s,
-    )
+                        queue_s = started - ticket.work.arrived_at
+                        ticket.done.set_result(replace(outcome, queue_s=queue_s))
+        finally:
+            self._running = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -76,36 +76,28 @@ class SplitServicer(pb_grpc.SplitServicer):
         A frame that fails gets a result that says so. Only an error of the stream itself ends the stream.
         """
         principal = await self._principal(context)
+        one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
+
+        async def write(message: pb.FromServer) -> None:
+            async with one_at_a_time:
+                await context.write(message)
+
         try:
             hello = await self._hello(context)
-            session = self._gateway.open(hello, principal)
+            session = self._gateway.open(hello, principal, lambda reply: write(reply_to_wire(reply)))
         except SplitError as error:
             self._gateway.metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
+        announcing = asyncio.create_task(self._announce_drain(write))
         try:
-            await context.write(welcome_to_wire(self._gateway.limits, hello.session_epoch))
-            await self._serve(session, context)
+            await write(welcome_to_wire(self._gateway.limits, hello.session_epoch))
+            await self._read(session, context)
+            await session.finish()
         except SplitError as error:
             await _abort(context, error)
         finally:
+            announcing.cancel()
             self._gateway.close(session)
-
-    async def _serve(self, session: Session, context: Any) -> None:
-        """Read and write side by side until the device half-closes and all its frames are answered."""
-        one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
-        reading = asyncio.create_task(self._read(session, context))
-        replying = asyncio.create_task(self._write_replies(session, context, one_at_a_time))
-        announcing = asyncio.create_task(self._announce_drain(context, one_at_a_time))
-        try:
-            done, _ = await asyncio.wait([reading, replying], return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            await session.finish()
-            await session.replies.join()
-        finally:
-            for task in (reading, replying, announcing):
-                task.cancel()
-            await asyncio.gather(reading, replying, announcing, return_exceptions=True)
 
     async def _read(self, session: Session, context: Any) -> None:
         while (message := await _next(context)) is not None:
@@ -117,17 +109,9 @@ class SplitServicer(pb_grpc.SplitServicer):
                 case Hello():
                     raise BadFrame("a stream begins with one hello, got a second one", reason="malformed")
 
-    async def _write_replies(self, session: Session, context: Any, one_at_a_time: asyncio.Lock) -> None:
-        while True:
-            reply = await session.replies.get()
-            async with one_at_a_time:
-                await context.write(reply_to_wire(reply))
-            session.replies.task_done()
-
-    async def _announce_drain(self, context: Any, one_at_a_time: asyncio.Lock) -> None:
+    async def _announce_drain(self, write: Callable[[pb.FromServer], Awaitable[None]]) -> None:
         await self._gateway.draining.wait()
-        async with one_at_a_time:
-            await context.write(drain_to_wire(int(self._gateway.config.drain_grace_s * 1e3)))
+        await write(drain_to_wire(int(self._gateway.config.drain_grace_s * 1e3)))
 
     async def _hello(self, context: Any) -> Hello:
         seconds = self._gateway.config.hello_timeout_s

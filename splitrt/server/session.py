@@ -7,8 +7,9 @@ A frame that fails gets a reply that says so; only a bad hello ends the stream.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from splitrt.bundle import Bundle
@@ -30,6 +31,8 @@ from splitrt.rpc.messages import SLOTS, FrameChunk, FrameStart, Limits, Reply, t
 from splitrt.server.pool import TailPool
 from splitrt.server.work import Outcome, Work
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Assembly:
@@ -48,7 +51,10 @@ class Assembly:
 
 
 class Session:
-    """Frames of one stream for one bundle. `replies` gives exactly one reply a frame."""
+    """Frames of one stream for one bundle; `write` is called with exactly one reply a frame.
+
+    A device that does not read its results holds up its own writes, then its own reading, nobody else's.
+    """
 
     def __init__(
         self,
@@ -56,16 +62,17 @@ class Session:
         pool: TailPool,
         limits: Limits,
         principal: str,
+        write: Callable[[Reply], Awaitable[None]],
         metrics: ServerMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bundle, self._pool, self._limits = bundle, pool, limits
-        self._principal, self._metrics, self._clock = principal, metrics, clock
+        self._principal, self._write, self._metrics, self._clock = principal, write, metrics, clock
+        name, stages = bundle.manifest.name, ("queue", "decode", "tail")
+        self._stages = {stage: metrics.stage_seconds.labels(name, stage) for stage in stages}
         self._tables = tables_prefix(bundle.tables.digest())
         self._assemblies: dict[int, Assembly] = {}  # by slot
         self._running: dict[int, asyncio.Task[None]] = {}  # by seq
-        # A device that does not read its results stops being read once this is full.
-        self.replies: asyncio.Queue[Reply] = asyncio.Queue(2 * limits.max_in_flight)
         self.draining = False
 
     async def start_frame(self, start: FrameStart) -> None:
@@ -86,7 +93,12 @@ class Session:
             self._assemblies[start.seq % SLOTS] = assembly
         task = asyncio.create_task(self._run(assembly))
         self._running[start.seq] = task
-        task.add_done_callback(lambda _: self._running.pop(start.seq))
+        task.add_done_callback(lambda task: self._ended(start.seq, task))
+
+    def _ended(self, seq: int, task: asyncio.Task[None]) -> None:
+        del self._running[seq]
+        if not task.cancelled() and (error := task.exception()):
+            log.info("the answer of a frame could not be written: %s", error)  # its stream is ending too
 
     def add_chunk(self, chunk: FrameChunk) -> None:
         """A further chunk. One for a frame that is gone (answered, refused) is dropped without a word."""
@@ -170,8 +182,10 @@ class Session:
     async def _run(self, assembly: Assembly) -> None:
         start = assembly.start
         try:
-            async with asyncio.timeout(assembly.deadline_at - self._clock()):
-                await assembly.whole
+            if not assembly.whole.done():
+                async with asyncio.timeout(assembly.deadline_at - self._clock()):
+                    await assembly.whole
+            assembly.whole.result()
         except (TimeoutError, SplitError) as error:
             wanted = self._missing(assembly) if isinstance(error, TimeoutError) else error
             await self._answer(start.seq, Outcome(error=wanted))
@@ -203,15 +217,11 @@ class Session:
         return DeadlineExceeded(f"{have} of {wanted} chunks came in time", stage="assembly")
 
     async def _answer(self, seq: int, outcome: Outcome) -> None:
-        name = self._bundle.manifest.name
-        self._metrics.frames.labels(name, outcome.error.code if outcome.error else "ok").inc()
-        for stage, seconds in (
-            ("queue", outcome.queue_s),
-            ("decode", outcome.decode_s),
-            ("tail", outcome.tail_s),
-        ):
-            self._metrics.stage_seconds.labels(name, stage).observe(seconds)
-        await self.replies.put(
+        self._metrics.frames.labels(self._bundle.manifest.name, outcome.error.code if outcome.error else "ok").inc()
+        self._stages["queue"].observe(outcome.queue_s)
+        self._stages["decode"].observe(outcome.decode_s)
+        self._stages["tail"].observe(outcome.tail_s)
+        await self._write(
             Reply(
                 seq=seq,
                 outputs=outcome.outputs,

@@ -76,12 +76,20 @@ def train_bottleneck(
             restored_BFHW = whole.replaced(features_BFHW)
             teacher_BN = whole.body(restored_BFHW)
         z_BZHW = head.encoder(features_BFHW, widths[-1])
-        losses = []
-        for width in {widths[0], widths[-1], draws.choice(widths)}:
-            seen_BZHW = fake_quantise(z_BZHW[:, :width], draws.choice(bits))
-            decoded_BFHW = tail.decoder(widen(seen_BZHW, widths[-1]))
-            losses.append(_distance(phase, decoded_BFHW, restored_BFHW, tail.body, teacher_BN, labels_B))
-        return torch.stack(losses).mean()
+        # One batch of all the widths: batch statistics are then those of the mixture, which is what the
+        # running ones will be, and what a server's mixed batches look like.
+        chosen = (widths[0], widths[-1], draws.choice(widths))
+        seen = [widen(fake_quantise(z_BZHW[:, :width], draws.choice(bits)), widths[-1]) for width in chosen]
+        decoded_BFHW = tail.decoder(torch.cat(seen))
+        copies = len(chosen)
+        return _distance(
+            phase,
+            decoded_BFHW,
+            restored_BFHW.repeat(copies, 1, 1, 1),
+            tail.body,
+            teacher_BN.repeat(copies, 1),
+            labels_B.repeat(copies),
+        )
 
     def after_epoch() -> str:
         shares = [f"{accuracy(split_model(head, tail, w, 4), tune, pixels):.3f} at {w}" for w in widths]

@@ -41,11 +41,10 @@ def test_a_transposed_view_is_packed_in_its_own_order(one: tuple[UInt8, int]) ->
 def test_any_bytes_unpack_to_what_packs_to_the_same_bytes_or_are_refused(data: bytes, count: int, bits: int) -> None:
     try:
         symbols = unpack(data, count, bits)
-    except BadFrame as error:
-        assert error.reason in ("length", "trailing")
-    else:
-        assert symbols.shape == (count,)
-        assert pack(symbols, bits) == data
+    except BadFrame:
+        return
+    assert symbols.shape == (count,)
+    assert pack(symbols, bits) == data
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,7 @@ def test_any_bytes_decode_to_symbols_in_range_or_give_bad_frame(
 ) -> None:
     try:
         symbols = decode(codec, payload, shape, bits)
-    except BadFrame as error:
-        assert error.reason
+    except BadFrame:
         return
     assert symbols.shape == shape
     assert int(symbols.max()) < 2**bits

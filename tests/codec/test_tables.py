@@ -46,18 +46,14 @@ def test_another_value_anywhere_is_another_digest(ends: list[tuple[float, float]
     assert tables(low, high).digest() != first
 
 
-def test_low_and_high_exchanged_is_another_digest() -> None:
+def test_one_channel_more_is_another_digest() -> None:
     assert tables([0, 0], [0, 0]).digest() != tables([0], [0]).digest()
-    # -1 .. 1 and 1 .. -1 hold the same bytes in another order; only the first can be built.
-    assert tables([-1, 1], [1, 1]).digest() != tables([-1, -1], [1, 1]).digest()
 
 
 def test_the_digest_is_the_same_on_every_machine() -> None:
     """It goes over the wire: a change of this value is a change of the protocol."""
-    assert tables([-1, -1], [1, 1]).digest().hex() == GOLDEN
-
-
-GOLDEN = "0"
+    wanted = "2ad432073da67325f86d15d8f98b6655e21b16c3946b3d48ae25ef6448f84b06"
+    assert tables([-1, -1], [1, 1]).digest().hex() == wanted
 
 
 @pytest.mark.parametrize(

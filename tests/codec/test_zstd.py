@@ -48,7 +48,7 @@ def block(kind: int, size: int, body: bytes) -> bytes:
 
 
 def with_dictionary() -> bytes:
-    samples = [f"splitrt sample {i} of {i * i}".encode() * 4 for i in range(200)]
+    samples: list[bytes | bytearray | memoryview] = [f"splitrt sample {i} of {i * i}".encode() * 4 for i in range(200)]
     dictionary = zstandard.train_dictionary(1024, samples)
     return zstandard.ZstdCompressor(dict_data=dictionary).compress(AGREED)
 

@@ -164,9 +164,7 @@ def tampered(files: list[tuple[str, bytes]], file: str) -> list[tuple[str, bytes
 
 
 @pytest.mark.parametrize("file", ["manifest.toml", "head/stem.onnx", "tables.npz", "golden.npz", "head.safetensors"])
-async def test_a_tampered_file_is_refused_and_nothing_of_it_is_kept(
-    holiday: Bundle, tmp_path: Path, file: str
-) -> None:
+async def test_a_tampered_file_is_refused_and_nothing_of_it_is_kept(holiday: Bundle, tmp_path: Path, file: str) -> None:
     with pytest.raises(BundleError, match="SHA-256"):
         await fetch_from(Liar(holiday, tampered(head_files(holiday), file)), tmp_path / "kept")
     assert left_behind(tmp_path / "kept") == []
@@ -211,9 +209,7 @@ async def test_a_head_half_that_says_it_is_huge_is_not_fetched(holiday: Bundle, 
 
 
 @pytest.mark.parametrize("version", ["1/../../../escaped", "/../../escaped", "x/y", "1\x00"])
-async def test_a_version_that_is_a_path_writes_nothing_outside(
-    holiday: Bundle, tmp_path: Path, version: str
-) -> None:
+async def test_a_version_that_is_a_path_writes_nothing_outside(holiday: Bundle, tmp_path: Path, version: str) -> None:
     kept = tmp_path / "a" / "b" / "kept"
     liar = Liar(holiday, head_files(holiday), version=version)
     with pytest.raises(BundleError, match="version"):

@@ -1,0 +1,87 @@
+"""From a server's address and a bundle's name to a client, for as long as a block runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from splitrt.bundle import Bundle
+from splitrt.config import ClientConfig, read_settings
+from splitrt.device.client import AsyncClient
+from splitrt.device.fetch import bundle_for
+from splitrt.device.grpc_link import GrpcLink
+from splitrt.device.head import Head, OnnxHead, check_golden
+from splitrt.device.local import Device
+from splitrt.device.strategy import Strategy
+from splitrt.errors import ConfigError, LinkLost
+from splitrt.policy.link import LinkEstimate
+from splitrt.rpc.messages import Hello
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def connect_async(
+    servers: str | Iterable[str] | None = None,
+    *,
+    bundle: str | None = None,
+    config: ClientConfig | None = None,
+    strategy: Callable[[Bundle], Strategy] | None = None,
+    **settings: Any,
+) -> AsyncIterator[AsyncClient]:
+    """A client for a server (HOST:PORT, or several to try in turn) and a bundle, for as long as the block runs.
+
+    The bundle's head is run from this machine's copy, or fetched from the server by digest. A server that
+    cannot be reached is no error while the head has an exit: the device answers alone until the link is up.
+    Raises Unauthenticated, VersionMismatch or ModelNotFound where the server will not have us, BundleError
+    where the golden sample disagrees on this machine. `settings` are fields of ClientConfig.
+    """
+    if isinstance(servers, str):
+        servers = servers.split(",")
+    if config is None:
+        flags = {"servers": tuple(servers) if servers else None, "bundle": bundle, **settings}
+        config = read_settings(ClientConfig, "client", flags=flags)
+    elif servers or bundle or settings:
+        raise ConfigError("give either config or servers, bundle and settings, not both")
+    chosen = await bundle_for(config)
+    head = await asyncio.to_thread(open_head, chosen, config)
+    estimate = LinkEstimate()
+    async with AsyncExitStack() as stack:
+        link = await stack.enter_async_context(GrpcLink(config, lambda epoch: _hello(chosen, epoch), estimate.lost))
+        try:
+            async with asyncio.timeout(config.connect_timeout_s):
+                await link.wait_up()
+        except TimeoutError:
+            if chosen.manifest.exit is None:
+                raise LinkLost(f"no server of {', '.join(config.servers)} answered: {link.last_error}") from None
+            log.warning("no server answers yet (%s): the device answers alone", link.last_error)
+        chosen_strategy = strategy(chosen) if strategy else None
+        client = AsyncClient(Device(chosen, head), link, estimate, config=config, strategy=chosen_strategy)
+        stack.push_async_callback(client.aclose)
+        yield client
+
+
+def open_head(bundle: Bundle, config: ClientConfig) -> Head:
+    """The head's runner, its golden sample re-run. Raises BundleError where this machine disagrees."""
+    head: Head
+    if config.runner == "torch":
+        from splitrt.device.torch_head import TorchHead
+
+        head = TorchHead(bundle)
+    else:
+        head = OnnxHead(bundle, config.threads)
+    check_golden(bundle, head)
+    return head
+
+
+def _hello(bundle: Bundle, epoch: int) -> Hello:
+    return Hello(
+        bundle=bundle.manifest.name,
+        version=bundle.manifest.version,
+        bundle_digest=bundle.digest,
+        tables_digest=bundle.tables.digest(),
+        session_epoch=epoch,
+    )

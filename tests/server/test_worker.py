@@ -1,0 +1,191 @@
+"""The worker and the embedded pool: mixed batches, frames that fail alone, work that never starts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from splitrt.bundle import Bundle
+from splitrt.codec import bitpack, pixels
+from splitrt.codec.payload import Codec
+from splitrt.codec.pixels import to_jpeg
+from splitrt.codec.quantise import quantise
+from splitrt.device.head import OnnxHead
+from splitrt.device.local import Device
+from splitrt.errors import BadFrame, DeadlineExceeded, RemoteFailure, ServerDraining
+from splitrt.server.pool import EmbeddedPool
+from splitrt.server.tail import OnnxTail
+from splitrt.server.work import Work
+from splitrt.server.worker import Worker
+
+Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def device(photos: Bundle) -> Device:
+    return Device(photos, OnnxHead(photos))
+
+
+@pytest.fixture(scope="module")
+def worker(photos: Bundle) -> Worker:
+    return Worker(photos, OnnxTail(photos))
+
+
+def work(
+    device: Device, frame_HWC: UInt8, width: int, bits: int, *, for_s: float = 10.0, principal: str = "one"
+) -> Work:
+    encoded = device.encode(device.look(frame_HWC), width, bits)
+    now = time.monotonic()
+    return Work(
+        principal=principal,
+        width=width,
+        bits=bits,
+        codec=encoded.codec,
+        payloads=encoded.payloads,
+        arrived_at=now,
+        deadline_at=now + for_s,
+    )
+
+
+def photograph(frame_HWC: UInt8) -> Work:
+    payloads = (to_jpeg(frame_HWC, 90),)
+    return Work(principal="one", width=0, bits=0, codec=Codec.JPEG, payloads=payloads, arrived_at=0.0, deadline_at=1e9)
+
+
+def broken(one: Work) -> Work:
+    return Work(
+        principal=one.principal,
+        width=one.width,
+        bits=one.bits,
+        codec=one.codec,
+        payloads=(one.payloads[0][:-1],),
+        arrived_at=one.arrived_at,
+        deadline_at=one.deadline_at,
+    )
+
+
+def test_a_batch_of_every_width_and_depth_answers_as_each_frame_alone(
+    device: Device, worker: Worker, frame_HWC: UInt8
+) -> None:
+    seam = device.bundle.manifest.seam
+    batch = [work(device, frame_HWC, width, bits) for width in seam.widths for bits in seam.bits]
+    batch.insert(5, photograph(frame_HWC))
+    together = worker.run(batch)
+    alone = [worker.run([one])[0] for one in batch]
+    for ours, wanted in zip(together, alone, strict=True):
+        np.testing.assert_allclose(ours.outputs[0], wanted.outputs[0], atol=1e-4)
+
+
+def test_a_frame_that_does_not_decode_fails_alone(device: Device, worker: Worker, frame_HWC: UInt8) -> None:
+    good = work(device, frame_HWC, 8, 4)
+    outcomes = worker.run([good, broken(good), photograph(frame_HWC), good])
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True, True]
+    assert isinstance(outcomes[1].error, BadFrame)
+
+
+def test_a_payload_that_is_no_photograph_is_refused(worker: Worker, frame_HWC: UInt8) -> None:
+    wrong = photograph(frame_HWC)
+    text = Work(
+        principal="one",
+        width=0,
+        bits=0,
+        codec=Codec.JPEG,
+        payloads=(b"not a photograph",),
+        arrived_at=0,
+        deadline_at=1e9,
+    )
+    assert [type(outcome.error) for outcome in worker.run([text, wrong])] == [BadFrame, type(None)]
+
+
+def test_one_chunk_a_group_decodes_as_the_whole_frame(device: Device, worker: Worker, frame_HWC: UInt8) -> None:
+    bundle = device.bundle
+    head = OnnxHead(bundle)
+    wanted = bundle.manifest.pixels
+    features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
+    symbols = quantise(head.encode(features, 8), bundle.tables.ranges, 4)
+    sizes = bundle.manifest.seam.group_sizes(8)
+    stops = np.cumsum([0, *sizes])
+    pieces = [symbols[a:b] for a, b in zip(stops[:-1], stops[1:], strict=True)]
+    chunks = tuple(bitpack.pack(piece, 4) for piece in pieces)
+    one = Work(principal="one", width=8, bits=4, codec=Codec.PACKED, payloads=chunks, arrived_at=0.0, deadline_at=1e9)
+    whole = work(device, frame_HWC, 8, 4)
+    np.testing.assert_array_equal(worker.bottleneck(one), worker.bottleneck(whole))
+
+
+class Slow:
+    """A tail that holds until it is let go, and counts what it ran."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.batches: list[int] = []
+        self.fails = False
+
+    def run(self, z_BZHW: Float32) -> Float32:
+        self.go.wait(10)
+        self.batches.append(len(z_BZHW))
+        if self.fails:
+            raise RuntimeError("broken on purpose, with /a/path in it")
+        return np.zeros((len(z_BZHW), 6), np.float32)
+
+    def run_whole(self, x_BCHW: Float32) -> Float32:
+        return self.run(x_BCHW)
+
+
+async def test_frames_that_wait_while_the_tail_is_busy_become_one_batch(device: Device, frame_HWC: UInt8) -> None:
+    tail = Slow()
+    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+        first = asyncio.create_task(pool.submit(work(device, frame_HWC, 8, 4)))
+        await asyncio.sleep(0.05)
+        rest = [asyncio.create_task(pool.submit(work(device, frame_HWC, w, 2))) for w in (1, 2, 4, 8)]
+        await asyncio.sleep(0.05)
+        assert pool.queued() == 4
+        tail.go.set()
+        outcomes = await asyncio.gather(first, *rest)
+    assert tail.batches == [1, 4]
+    assert all(outcome.error is None for outcome in outcomes)
+
+
+async def test_work_that_expires_in_the_queue_never_reaches_the_tail(device: Device, frame_HWC: UInt8) -> None:
+    tail = Slow()
+    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+        first = asyncio.create_task(pool.submit(work(device, frame_HWC, 8, 4)))
+        await asyncio.sleep(0.05)
+        late = asyncio.create_task(pool.submit(work(device, frame_HWC, 8, 4, for_s=0.05)))
+        await asyncio.sleep(0.1)
+        tail.go.set()
+        assert (await first).error is None
+        error = (await late).error
+    assert isinstance(error, DeadlineExceeded)
+    assert error.stage == "queue"
+    assert tail.batches == [1]
+
+
+async def test_a_tail_that_fails_names_a_request_and_nothing_of_its_inside(device: Device, frame_HWC: UInt8) -> None:
+    tail = Slow()
+    tail.fails = True
+    tail.go.set()
+    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+        error = (await pool.submit(work(device, frame_HWC, 8, 4))).error
+        tail.fails = False
+        again = await pool.submit(work(device, frame_HWC, 8, 4))
+    assert isinstance(error, RemoteFailure)
+    assert error.request_id
+    assert "path" not in str(error)
+    assert again.error is None
+
+
+async def test_closing_a_pool_answers_everything_that_waits(device: Device, frame_HWC: UInt8) -> None:
+    tail = Slow()
+    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+        tasks = [asyncio.create_task(pool.submit(work(device, frame_HWC, 8, 4))) for _ in range(30)]
+        await asyncio.sleep(0.05)
+        tail.go.set()
+    outcomes = await asyncio.gather(*tasks)
+    assert all(one.error is None or isinstance(one.error, ServerDraining) for one in outcomes)
+    assert any(isinstance(one.error, ServerDraining) for one in outcomes)

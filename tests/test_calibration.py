@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from splitrt.bundle import Bundle
+from splitrt.calibration import Calibration, ExitCurve, Point, parse_calibration, write_calibration
+from splitrt.errors import BundleError
+
+POINTS = st.lists(
+    st.builds(
+        Point,
+        width=st.integers(1, 64),
+        bits=st.sampled_from([2, 4, 8]),
+        payload_bytes_mean=st.integers(1, 12).map(float),  # few values: ties are met
+        payload_bytes_p95=st.floats(1, 1e6),
+        accuracy=st.integers(0, 12).map(lambda n: n / 12),
+    ),
+    min_size=1,
+    max_size=12,
+)
+relaxed = settings(deadline=None)
+
+
+def calibration(points: list[Point], exit: ExitCurve | None = None) -> Calibration:
+    return Calibration(data="scenes", images=500, whole_accuracy=0.8, exit=exit, points=tuple(points))
+
+
+@relaxed
+@given(POINTS)
+def test_the_front_rises_in_bytes_and_in_accuracy(points: list[Point]) -> None:
+    front = calibration(points).front()
+    for cheap, dear in zip(front[:-1], front[1:], strict=True):
+        assert cheap.payload_bytes_mean < dear.payload_bytes_mean
+        assert cheap.accuracy < dear.accuracy
+
+
+@relaxed
+@given(POINTS)
+def test_no_point_beats_the_front(points: list[Point]) -> None:
+    front = calibration(points).front()
+    assert set(front) <= set(points)
+    for point in points:
+        assert any(
+            best.payload_bytes_mean <= point.payload_bytes_mean and best.accuracy >= point.accuracy for best in front
+        )
+
+
+@relaxed
+@given(POINTS, st.randoms())
+def test_the_front_does_not_depend_on_the_order_of_measuring(points: list[Point], draw: Any) -> None:
+    shuffled = list(points)
+    draw.shuffle(shuffled)
+
+    def costs(front: list[Point]) -> list[tuple[float, float]]:
+        return [(point.payload_bytes_mean, point.accuracy) for point in front]
+
+    assert costs(calibration(shuffled).front()) == costs(calibration(points).front())
+
+
+@relaxed
+@given(
+    points=POINTS,
+    exit=st.none()
+    | st.builds(
+        ExitCurve,
+        accuracy=st.floats(0, 1),
+        share_at_threshold=st.floats(0, 1),
+        accuracy_at_threshold=st.none() | st.floats(0, 1),
+    ),
+)
+def test_what_is_parsed_is_what_was_written(points: list[Point], exit: ExitCurve | None) -> None:
+    some = calibration(points, exit)
+    assert parse_calibration(write_calibration(some)) == some
+
+
+def test_the_built_in_front_is_not_empty(photos: Bundle) -> None:
+    assert photos.calibration.front()
+
+
+SOUND: dict[str, Any] = {
+    "data": "scenes",
+    "images": 1,
+    "whole_accuracy": 0.5,
+    "points": [{"width": 1, "bits": 4, "payload_bytes_mean": 1, "payload_bytes_p95": 1, "accuracy": 0.5}],
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"points": []},
+        {"points": [{}]},
+        {"surprise": 1},
+        {"images": "many"},
+        *({"points": [SOUND["points"][0] | {"payload_bytes_mean": odd}]} for odd in (0, -1, float("nan"))),
+        *({"points": [SOUND["points"][0] | {"accuracy": odd}]} for odd in (-0.1, 1.1, float("nan"))),
+        {"points": [SOUND["points"][0] | {"payload_bytes_p95": float("inf")}]},
+        {"whole_accuracy": float("nan")},
+    ],
+    ids=str,
+)
+def test_a_value_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
+    parse_calibration(json.dumps(SOUND).encode())
+    with pytest.raises(BundleError, match=r"calibration\.json"):
+        parse_calibration(json.dumps(SOUND | change).encode())
+
+
+@pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a":' * 100_000])
+def test_what_is_no_calibration_is_refused(data: bytes) -> None:
+    with pytest.raises(BundleError, match=r"calibration\.json"):
+        parse_calibration(data)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+pytest.importorskip("torch")
+
+from splitrt import families
+from splitrt.bundle import Bundle
+from splitrt.errors import ConfigError
+
+pytestmark = pytest.mark.torch
+
+
+def test_both_built_in_families_are_found() -> None:
+    assert {"mobilenet", "resnet"} <= set(families.names())
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "resnet"])
+def test_a_name_means_one_module_on_each_side(name: str) -> None:
+    head, tail = families.head_module(name), families.tail_module(name)
+    assert head.__name__ == f"head_models.{name}"
+    assert tail.__name__ == f"tail_models.{name}"
+    assert all(callable(verb) for verb in (head.build, tail.build, tail.replaced))
+
+
+def test_the_built_in_bundle_names_a_family_that_is_installed(photos: Bundle) -> None:
+    assert photos.manifest.family in families.names()
+
+
+@pytest.mark.parametrize("find", [families.head_module, families.tail_module])
+@pytest.mark.parametrize(("name", "meant"), [("mobilnet", "mobilenet"), ("resnet20", "resnet")])
+def test_a_near_miss_is_answered_with_the_name_that_was_meant(find: type[ModuleType], name: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=f"got '{name}'; did you mean '{meant}'"):
+        find(name)
+
+
+@pytest.mark.parametrize("name", ["os", "head_models.resnet", "../resnet", ""])
+def test_a_module_path_is_no_family(name: str) -> None:
+    with pytest.raises(ConfigError, match="family must be one of mobilenet, resnet"):
+        families.head_module(name)
