@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Future
-from contextlib import AsyncExitStack
+from concurrent.futures import CancelledError, Future
+from contextlib import AsyncExitStack, suppress
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,6 +17,8 @@ from splitrt.device.result import Result
 from splitrt.errors import ClientClosed
 
 T = TypeVar("T")
+
+LAST_WORDS_S = 0.1  # of calls under way when the client closes; one that waits for a camera has none
 
 
 class Client:
@@ -29,6 +31,7 @@ class Client:
         self._thread.start()
         self._stack = AsyncExitStack()
         self._is_open = True
+        self._gate = threading.Lock()  # nobody may begin between the last look at `_is_open` and the loop's end
         try:
             self._client: AsyncClient = self._call(self._stack.enter_async_context(connect_async(*servers, **settings)))
         except BaseException:
@@ -57,15 +60,33 @@ class Client:
                 except StopAsyncIteration:
                     return
         finally:
-            if self._is_open:
+            with suppress(ClientClosed):
                 self._call(results.aclose())  # type: ignore[attr-defined]
 
     def close(self) -> None:
         """End what is under way with ClientClosed, then the link and the thread. Twice is once."""
-        if not self._is_open:
-            return
-        self._call(self._stack.aclose())
-        self._is_open = False
+        with self._gate:
+            if not self._is_open:
+                return
+            self._is_open = False
+            ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        try:
+            ending.result()
+        finally:
+            self._stop_loop()
+
+    async def _end(self) -> None:
+        """Close client and link, then let every caller who waits here see it."""
+        await self._stack.aclose()
+        waiting = asyncio.all_tasks() - {asyncio.current_task()}
+        if waiting:
+            await asyncio.wait(waiting, timeout=LAST_WORDS_S)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
+
+    def _stop_loop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -79,13 +100,17 @@ class Client:
         self.close()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        if not self._is_open:
-            work.close()
-            raise ClientClosed("the client is closed")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._gate:
+            if self._is_open:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise ClientClosed("the client is closed")
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._start(work).result()
+        try:
+            return self._start(work).result()
+        except CancelledError:
+            raise ClientClosed("the client was closed meanwhile") from None
 
 
 async def _next(results: AsyncIterator[Result]) -> Result:

@@ -118,7 +118,7 @@ def test_a_jpeg_of_other_colours_comes_back_in_three(mode: str) -> None:
     assert from_jpeg(buffer.getvalue()).shape == (10, 20, 3)
 
 
-@pytest.mark.parametrize(("height", "width"), [(65_500, 65_500), (10_000, 10_000), (4097, 4096)])
+@pytest.mark.parametrize(("height", "width"), [(4097, 4096), (9_500, 9_500), (65_500, 2_800)])
 def test_a_jpeg_that_claims_too_many_pixels_is_refused_before_it_is_decoded(height: int, width: int) -> None:
     assert height * width > MAX_JPEG_PIXELS
     with pytest.raises(BadFrame, match=f"at most {MAX_JPEG_PIXELS} pixels, got {width}x{height}") as refusal:
