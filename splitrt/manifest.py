@@ -18,6 +18,9 @@ from splitrt.errors import BundleError
 SCHEMA = 1
 FILE_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)?\.(onnx|safetensors|npz|json)$")
 
+NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+VERSION = re.compile(r"[0-9A-Za-z.]{1,20}")
+
 
 class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -82,8 +85,8 @@ class Exit(Table):
 
 class Manifest(Table):
     schema_version: Literal[1]
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
-    version: str = Field(pattern=r"^[0-9A-Za-z.]{1,20}$")
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    version: str = Field(pattern=f"^{VERSION.pattern}$")
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     head_arguments: dict[str, int | float | str] = {}
     tail_arguments: dict[str, int | float | str] = {}

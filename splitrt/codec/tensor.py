@@ -41,6 +41,8 @@ def to_bytes(array: npt.NDArray[Any]) -> tuple[DType, tuple[int, ...], bytes]:
     if ours is None:
         wanted = ", ".join(str(dtype) for dtype in _OURS)
         raise InvalidInput(f"dtype must be one of {wanted}, got {array.dtype}")
+    if array.ndim > MAX_RANK or 0 in array.shape:
+        raise InvalidInput(f"shape must have 1 to {MAX_RANK} sizes above 0, got {array.shape}")
     return ours, array.shape, np.ascontiguousarray(array, _NUMPY[ours]).tobytes()
 
 

@@ -13,7 +13,7 @@ from splitrt.bundle import MAX_MANIFEST_BYTES, Bundle, find_bundle, load_bundle
 from splitrt.config import ClientConfig
 from splitrt.device.credentials import call_metadata, open_channel
 from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError, Unauthenticated
-from splitrt.manifest import FILE_NAME, Manifest, parse_manifest
+from splitrt.manifest import FILE_NAME, NAME, VERSION, Manifest, parse_manifest
 from splitrt.rpc import status
 from splitrt.rpc.v1 import split_pb2 as pb
 from splitrt.rpc.v1 import split_pb2_grpc
@@ -72,6 +72,9 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
 def _pick(described: pb.DescribeResponse, name: str, server: str) -> pb.BundleInfo:
     for info in described.bundles:
         if name in (info.name, f"{info.name}-{info.version}"):
+            # They become a folder's name: what no manifest may say is not believed of a server either.
+            if not NAME.fullmatch(info.name) or not VERSION.fullmatch(info.version):
+                raise BundleError(f"{server} offers a bundle whose name or version no manifest may have")
             if info.head_bytes > MAX_HEAD_BYTES:
                 raise BundleError(
                     f"a head half must be at most {MAX_HEAD_BYTES} bytes, {server} offers {info.head_bytes}"
@@ -119,6 +122,6 @@ def _manifest(path: Path, info: pb.BundleInfo) -> Manifest:
 def _next_file(path: str, manifest: Manifest | None) -> str:
     if path == "manifest.toml" and manifest is None:
         return path
-    if manifest is None or path not in manifest.files or not FILE_NAME.match(path):
+    if manifest is None or path not in manifest.files or not FILE_NAME.fullmatch(path):
         raise BundleError(f"a head half holds files that its manifest lists, got {path[:64]!r}")
     return path

@@ -90,7 +90,7 @@ def choices_of(bundle: Bundle) -> Sequence[Choice]:
         Choice(
             width=point.width,
             bits=point.bits,
-            link_bytes=point.payload_bytes_p95 + HEADER_BYTES,
+            link_bytes=point.payload_bytes_mean + HEADER_BYTES,
             accuracy=point.accuracy,
         )
         for point in bundle.calibration.front()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from splitrt.errors import ConfigError
 from splitrt.nn.blocks import conv_bn
 
 
@@ -49,6 +50,8 @@ class SlimEncoder(nn.Module):
 
     def __init__(self, features: int, widths: Sequence[int], hidden_per_group: int, stride: int = 2) -> None:
         super().__init__()
+        if not widths or list(widths) != sorted(set(widths)) or widths[0] < 1:
+            raise ConfigError(f"widths must be above 0 and rise strictly, got {list(widths)}")
         self.widths = tuple(widths)
         self.stride = stride
         sizes = [b - a for a, b in pairwise((0, *self.widths))]

@@ -13,6 +13,7 @@ from splitrt.errors import SplitError
 from splitrt.rpc.v1 import split_pb2 as pb
 
 MAX_DETAIL_CHARS = 200
+MAX_RETRY_AFTER_MS = 60_000.0
 
 _CODES: dict[type[SplitError], tuple[pb.ErrorCode, grpc.StatusCode]] = {
     errors.InvalidInput: (pb.ERROR_CODE_INVALID_INPUT, grpc.StatusCode.INVALID_ARGUMENT),
@@ -45,7 +46,7 @@ def to_wire(error: SplitError) -> pb.FrameError:
     elif isinstance(error, errors.DeadlineExceeded):
         wire.reason = error.stage
     elif isinstance(error, errors.Overloaded):
-        wire.retry_after_ms = int(error.retry_after_ms)
+        wire.retry_after_ms = int(min(MAX_RETRY_AFTER_MS, max(0.0, error.retry_after_ms)))
     elif isinstance(error, errors.RemoteFailure):
         wire.request_id = error.request_id
     return wire

@@ -46,9 +46,8 @@ def rank(choices: list[Choice], choice: Choice | None) -> int:
 
 
 def link(mbit: float) -> LinkEstimate:
-    estimate = LinkEstimate()
-    estimate.replied(1, 0.0, 0.02, 0.0)
-    estimate.rate = mbit * 125_000
+    estimate = LinkEstimate(mbit * 125_000 / 2)
+    estimate.replied(1, 0.0, 0.02, 0.0)  # a round trip of 20 ms; a first reply, sooner than expected, doubles the rate
     return estimate
 
 
