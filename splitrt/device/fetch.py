@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -15,8 +16,8 @@ from splitrt.device.credentials import call_metadata, open_channel
 from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError, Unauthenticated
 from splitrt.manifest import FILE_NAME, NAME, VERSION, Manifest, parse_manifest
 from splitrt.rpc import status
-from splitrt.rpc.v1 import split_pb2 as pb
-from splitrt.rpc.v1 import split_pb2_grpc
+from splitrt.rpc.describe import BundleInfo, Described, describe_request, described_from_wire, fetch_request
+from splitrt.rpc.service import open_stub
 
 MAX_HEAD_BYTES = 512 << 20
 
@@ -50,11 +51,11 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
     """Fetch `config.bundle`'s head half from one server; returns its folder. Nothing is kept of one that is damaged."""
     channel = open_channel(config, server)
     try:
-        stub = split_pb2_grpc.SplitStub(channel)  # type: ignore[no-untyped-call]
+        stub = open_stub(channel)
         metadata, timeout_s = call_metadata(config), config.connect_timeout_s
-        described = await stub.Describe(pb.DescribeRequest(), metadata=metadata, timeout=timeout_s)
-        info = _pick(described, config.bundle, server)
-        call = stub.FetchHead(pb.FetchHeadRequest(bundle_digest=info.bundle_digest), metadata=metadata, timeout=600)
+        described = await stub.Describe(describe_request(), metadata=metadata, timeout=timeout_s)
+        info = _pick(described_from_wire(described), config.bundle, server)
+        call = stub.FetchHead(fetch_request(info.bundle_digest), metadata=metadata, timeout=600)
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into, prefix=".fetching-") as scratch:
             folder = Path(scratch) / "head"
@@ -69,7 +70,7 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
         await channel.close()
 
 
-def _pick(described: pb.DescribeResponse, name: str, server: str) -> pb.BundleInfo:
+def _pick(described: Described, name: str, server: str) -> BundleInfo:
     for info in described.bundles:
         if name in (info.name, f"{info.name}-{info.version}"):
             # They become a folder's name: what no manifest may say is not believed of a server either.
@@ -84,11 +85,11 @@ def _pick(described: pb.DescribeResponse, name: str, server: str) -> pb.BundleIn
     raise ModelNotFound(f"{server} serves {known}, wanted {name!r}")
 
 
-async def _receive(call: object, folder: Path, info: pb.BundleInfo) -> None:
+async def _receive(call: Any, folder: Path, info: BundleInfo) -> None:
     """Files one after the other; the manifest first, so that every further name is known before it is written."""
     manifest: Manifest | None = None
     current, total = "", 0
-    async for chunk in call:  # type: ignore[attr-defined]
+    async for chunk in call:
         total += len(chunk.data)
         if total > MAX_HEAD_BYTES:
             raise BundleError(f"a head half must be at most {MAX_HEAD_BYTES} bytes")
@@ -105,7 +106,7 @@ async def _receive(call: object, folder: Path, info: pb.BundleInfo) -> None:
         raise LinkLost("the server ended before it had sent a whole head half")
 
 
-def _manifest(path: Path, info: pb.BundleInfo) -> Manifest:
+def _manifest(path: Path, info: BundleInfo) -> Manifest:
     """The manifest that was offered. Raises BundleError on another."""
     data = path.read_bytes()
     if hashlib.sha256(data).digest() != info.bundle_digest:

@@ -47,8 +47,9 @@ from splitrt.rpc.messages import (
     from_server,
     hello_to_wire,
     link_bytes,
+    set_deadline,
 )
-from splitrt.rpc.v1 import split_pb2_grpc
+from splitrt.rpc.service import open_stub
 
 # What fails for one of these will fail again: the caller should know.
 FATAL = (ConfigError, Unauthenticated, VersionMismatch, ModelNotFound)
@@ -152,8 +153,7 @@ class GrpcLink:
         """One connection from hello to end; returns when the server drained it. Raises SplitError."""
         channel = open_channel(self._config, server)
         try:
-            stub = split_pb2_grpc.SplitStub(channel)  # type: ignore[no-untyped-call]
-            call = stub.Infer(metadata=call_metadata(self._config))
+            call = open_stub(channel).Infer(metadata=call_metadata(self._config))
             try:
                 async with asyncio.timeout(self._config.connect_timeout_s):
                     await call.write(hello_to_wire(self._hello(self.connections + 1)))
@@ -206,7 +206,7 @@ class GrpcLink:
         while (sending := await self._outbox.next(limits.max_in_flight)) is not None:
             sending.sent_at = loop.time()
             deadline_ms = min(_left_ms(sending.deadline_at, loop), limits.max_deadline_ms)
-            sending.messages[0].frame.deadline_ms = deadline_ms
+            set_deadline(sending.messages, deadline_ms)
             for message in sending.messages:
                 await call.write(message)
 

@@ -149,6 +149,11 @@ def frame_to_wire(frame: Frame) -> list[pb.FromDevice]:
     return messages
 
 
+def set_deadline(messages: Sequence[pb.FromDevice], deadline_ms: int) -> None:
+    """Of a frame whose messages are made already."""
+    messages[0].frame.deadline_ms = deadline_ms
+
+
 def link_bytes(messages: Sequence[pb.FromDevice]) -> int:
     """Bytes of these messages on the link: serialised, with HTTP/2 and gRPC framing; TLS and IP not counted."""
     return sum(message.ByteSize() + MESSAGE_FRAMING_BYTES for message in messages)

@@ -17,15 +17,14 @@ from splitrt.bundle import Bundle, find_bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import BundleError, ConfigError
 from splitrt.metrics import ServerMetrics
+from splitrt.rpc import service
 from splitrt.rpc.channel import server_options
-from splitrt.rpc.v1 import split_pb2, split_pb2_grpc
 from splitrt.server.gateway import Gateway, Served
 from splitrt.server.pool import EmbeddedPool
 from splitrt.server.servicer import SplitServicer
 from splitrt.server.tail import OnnxTail
 from splitrt.server.worker import Worker
 
-SERVICE = split_pb2.DESCRIPTOR.services_by_name["Split"].full_name
 STREAMS_PER_CONNECTION = 128
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
             stack.enter_context(_exporter(config.metrics, metrics))
         await server.start()
         await checker.set("", health_pb2.HealthCheckResponse.SERVING)
-        await checker.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        await checker.set(service.NAME, health_pb2.HealthCheckResponse.SERVING)
         try:
             yield RunningServer(address, gateway, metrics, worst)
         finally:
@@ -79,7 +78,7 @@ def load_worker(bundle: Bundle, threads: int) -> Worker:
 def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:
     # Our own cap is one frame's payload; the transport's lies above it, so that refusals are per frame.
     server = grpc.aio.server(options=server_options(4 * config.max_payload_bytes, STREAMS_PER_CONNECTION))
-    split_pb2_grpc.add_SplitServicer_to_server(SplitServicer(gateway), server)  # type: ignore[no-untyped-call]
+    service.add_servicer(SplitServicer(gateway), server)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     if config.reflection:
@@ -87,7 +86,7 @@ def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:
             from grpc_reflection.v1alpha import reflection
         except ImportError:
             raise ConfigError("server.reflection needs grpcio-reflection: pip install 'splitrt[server]'") from None
-        reflection.enable_server_reflection([SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection([service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     return server, checker
 
 

@@ -10,21 +10,20 @@ import grpc
 from google.protobuf.message import DecodeError
 
 import splitrt
+from splitrt.bundle import Bundle
 from splitrt.errors import BadFrame, SplitError
 from splitrt.rpc import status
+from splitrt.rpc.describe import BundleInfo, Described, described_to_wire, head_chunk
 from splitrt.rpc.messages import (
-    PROTOCOL,
     FrameChunk,
     FrameStart,
     Hello,
     drain_to_wire,
     from_device,
-    limits_to_wire,
     reply_to_wire,
     welcome_to_wire,
 )
-from splitrt.rpc.v1 import split_pb2 as pb
-from splitrt.rpc.v1 import split_pb2_grpc as pb_grpc
+from splitrt.rpc.service import Servicer
 from splitrt.server.auth import call_principal
 from splitrt.server.gateway import Gateway
 from splitrt.server.session import Session
@@ -32,32 +31,17 @@ from splitrt.server.session import Session
 FETCH_CHUNK_BYTES = 256 << 10
 
 
-class SplitServicer(pb_grpc.SplitServicer):
+class SplitServicer(Servicer):
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
 
-    async def Describe(self, request: pb.DescribeRequest, context: Any) -> pb.DescribeResponse:
+    async def Describe(self, request: Any, context: Any) -> Any:
         """What is served here."""
         await self._principal(context)
-        response = pb.DescribeResponse(
-            protocol=PROTOCOL, server=splitrt.__version__, limits=limits_to_wire(self._gateway.limits)
-        )
-        for one in self._gateway.served:
-            bundle = one.bundle
-            response.bundles.append(
-                pb.BundleInfo(
-                    name=bundle.manifest.name,
-                    version=bundle.manifest.version,
-                    bundle_digest=bundle.digest,
-                    tables_digest=bundle.tables.digest(),
-                    widths=bundle.manifest.seam.widths,
-                    bits=bundle.manifest.seam.bits,
-                    head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
-                )
-            )
-        return response
+        bundles = tuple(_info(one.bundle) for one in self._gateway.served)
+        return described_to_wire(Described(server=splitrt.__version__, bundles=bundles, limits=self._gateway.limits))
 
-    async def FetchHead(self, request: pb.FetchHeadRequest, context: Any) -> AsyncIterator[pb.HeadChunk]:
+    async def FetchHead(self, request: Any, context: Any) -> AsyncIterator[Any]:
         """The files of a head half, the manifest first."""
         await self._principal(context)
         try:
@@ -68,7 +52,7 @@ class SplitServicer(pb_grpc.SplitServicer):
             data = await asyncio.to_thread((bundle.folder / file).read_bytes)
             for start in range(0, max(1, len(data)), FETCH_CHUNK_BYTES):
                 chunk = data[start : start + FETCH_CHUNK_BYTES]
-                yield pb.HeadChunk(path="" if start else file, data=chunk)
+                yield head_chunk("" if start else file, chunk)
 
     async def Infer(self, _: Any, context: Any) -> None:
         """One device's stream. Results may overtake each other; `seq` pairs them.
@@ -78,7 +62,7 @@ class SplitServicer(pb_grpc.SplitServicer):
         principal = await self._principal(context)
         one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
 
-        async def write(message: pb.FromServer) -> None:
+        async def write(message: Any) -> None:
             async with one_at_a_time:
                 await context.write(message)
 
@@ -109,7 +93,7 @@ class SplitServicer(pb_grpc.SplitServicer):
                 case Hello():
                     raise BadFrame("a stream begins with one hello, got a second one", reason="malformed")
 
-    async def _announce_drain(self, write: Callable[[pb.FromServer], Awaitable[None]]) -> None:
+    async def _announce_drain(self, write: Callable[[Any], Awaitable[None]]) -> None:
         await self._gateway.draining.wait()
         await write(drain_to_wire(int(self._gateway.config.drain_grace_s * 1e3)))
 
@@ -138,6 +122,19 @@ async def _next(context: Any) -> Hello | FrameStart | FrameChunk | None:
     except DecodeError:  # its text tells a peer of our insides
         raise BadFrame("a message must be a splitrt.rpc.v1.FromDevice", reason="malformed") from None
     return None if message is grpc.aio.EOF else from_device(message)
+
+
+def _info(bundle: Bundle) -> BundleInfo:
+    seam = bundle.manifest.seam
+    return BundleInfo(
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        bundle_digest=bundle.digest,
+        tables_digest=bundle.tables.digest(),
+        widths=seam.widths,
+        bits=seam.bits,
+        head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
+    )
 
 
 async def _abort(context: Any, error: SplitError) -> NoReturn:

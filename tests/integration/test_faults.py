@@ -381,12 +381,13 @@ NONE_FRAMES: dict[str, Callable[[], Any]] = {
 async def test_a_frame_that_is_none_is_refused_before_anything_is_sent(
     frame_HWC: UInt8, make: Callable[[], Any]
 ) -> None:
+    thing = make()  # before there is a link: to import torch stops the loop, and the proxy with it, for seconds
     async with serving() as server, Netem(to=server.address) as link, connected(link.address) as client:
         before = link.up_bytes
         with pytest.raises(InvalidInput):
-            await client.infer(make())
+            await client.infer(thing)
         with pytest.raises(InvalidInput):
-            await anext(client.stream([make()]))
+            await anext(client.stream([thing]))
         assert link.up_bytes - before < 200  # pings of the connection, no frame
         assert (await client.infer(frame_HWC, deadline_ms=10_000)).source == "remote"
         assert (await client.infer(np.asfortranarray(frame_HWC), deadline_ms=10_000)).source == "remote"

@@ -22,8 +22,9 @@ from splitrt.config import ServerConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.errors import ConfigError, LinkLost, Unauthenticated
+from splitrt.rpc.service import NAME as SERVICE
 from splitrt.rpc.v1 import split_pb2 as pb
-from splitrt.server.serve import SERVICE, RunningServer, serve
+from splitrt.server.serve import RunningServer, serve
 
 UInt8 = npt.NDArray[np.uint8]
 SECRET = "correct-horse-battery-staple"
