@@ -40,7 +40,7 @@ class ServerConfig(Table):
     tokens: dict[str, SecretStr] = {}  # principal -> bearer token; empty: no token is asked for
     max_payload_bytes: int = Field(1 << 20, ge=1 << 10, le=64 << 20)
     max_deadline_ms: int = Field(60_000, ge=1)
-    max_in_flight: int = Field(64, ge=1, le=4096)  # frames of one stream that are not answered yet
+    max_in_flight: int = Field(64, ge=1, le=128)  # frames of one stream that are not answered yet
     max_streams: int = Field(1024, ge=1)
     max_queue_frames: int = Field(256, ge=1)
     max_batch: int = Field(16, ge=1, le=1024)
@@ -65,7 +65,7 @@ class ClientConfig(Table):
 
     servers: tuple[str, ...] = ("127.0.0.1:7070",)
     bundle: str = "photos"
-    bundles_dir: Path | None = None  # where fetched bundles are kept; none: the system's temporary folder
+    bundles_dir: Path | None = None  # where fetched bundles are kept; none: ~/.cache/splitrt
     deadline_ms: float = Field(100.0, gt=0, le=60_000)  # capture to result
     max_waiting: int = Field(1, ge=1, le=1024)  # frames whose head has not run; a newer one displaces the oldest
     in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,16 @@ from splitrt.errors import ConfigError
 from splitrt.rpc.channel import client_options
 
 MAX_MESSAGE_BYTES = 64 << 20
+LOOPBACK = ("127.", "localhost:", "[::1]:")
+log = logging.getLogger(__name__)
 
 
 def open_channel(config: ClientConfig, server: str) -> Any:
     """A grpc.aio channel to one server, TLS where the config names an authority. Opens lazily."""
     options = list(client_options(MAX_MESSAGE_BYTES))
     if config.tls_ca is None:
+        if config.token is not None and not server.startswith(LOOPBACK):
+            log.warning("the token goes to %s in plain text: give tls_ca", server)
         return grpc.aio.insecure_channel(server, options=options)
     if config.tls_name is not None:
         options.append(("grpc.ssl_target_name_override", config.tls_name))  # type: ignore[arg-type]

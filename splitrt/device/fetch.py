@@ -44,7 +44,7 @@ async def bundle_for(config: ClientConfig) -> Bundle:
 
 
 def fetched_folder(config: ClientConfig) -> Path:
-    return config.bundles_dir or Path(tempfile.gettempdir()) / "splitrt-bundles"
+    return config.bundles_dir or Path.home() / ".cache" / "splitrt"
 
 
 async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:

@@ -54,6 +54,7 @@ from splitrt.rpc.service import open_stub
 # What fails for one of these will fail again: the caller should know.
 FATAL = (ConfigError, Unauthenticated, VersionMismatch, ModelNotFound)
 STATUS_AFTER_WRITE_S = 0.2
+MOST_GRACE_S = 60.0  # of a drain, whatever the server says
 log = logging.getLogger(__name__)
 
 
@@ -216,7 +217,7 @@ class GrpcLink:
             message = _message(await call.read(), server)
             if isinstance(message, Drain):
                 self._turn(is_up=False)
-                return message.grace_ms / 1e3
+                return min(MOST_GRACE_S, message.grace_ms / 1e3)
             self._take(message)
 
     def _take(self, message: Limits | Reply | Drain) -> None:

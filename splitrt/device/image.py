@@ -23,7 +23,7 @@ WANTED = "a frame must be numpy uint8 (H, W, 3), a PIL image or a torch tensor (
 
 
 def to_frame(image: Any) -> UInt8:
-    """uint8 (H, W, 3), contiguous. Raises InvalidInput with what was given."""
+    """uint8 (H, W, 3), a contiguous copy. Raises InvalidInput with what was given."""
     if isinstance(image, np.ndarray):
         return _checked(image)
     kind = type(image).__module__.partition(".")[0]
@@ -43,7 +43,7 @@ def _checked(array: npt.NDArray[Any]) -> UInt8:
         raise InvalidInput(f"{WANTED}, got dtype {array.dtype.str} of shape {array.shape}")
     if array.ndim != 3 or array.shape[2] != 3 or not 1 <= min(array.shape) <= max(array.shape) <= MAX_SIDE:
         raise InvalidInput(f"{WANTED} with sides of 1 to {MAX_SIDE}, got shape {array.shape}")
-    return np.ascontiguousarray(array)
+    return np.array(array, order="C")  # a copy: cameras write into the same buffer again
 
 
 def _from_torch(tensor: Any) -> npt.NDArray[Any]:

@@ -144,8 +144,8 @@ def frame_to_wire(frame: Frame) -> list[pb.FromDevice]:
     )
     messages = [pb.FromDevice(frame=first)]
     for index in range(1, len(frame.payloads)):
-        payload = frame.payloads[index] + struct.pack("<I", crc(index))
-        messages.append(pb.FromDevice(chunk=pb.Chunk(slot=frame.seq % SLOTS, payload=payload)))
+        chunk = bytes([frame.seq % SLOTS]) + frame.payloads[index] + struct.pack("<I", crc(index))
+        messages.append(pb.FromDevice(chunk=chunk))
     return messages
 
 
@@ -176,9 +176,9 @@ def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
             chunks=max(1, start.chunks),
         )
     if body == "chunk":
-        data = message.chunk.payload
+        slot, data = message.chunk[:1], message.chunk[1:]
         crc = int.from_bytes(data[-4:], "little")
-        return FrameChunk(slot=message.chunk.slot, crc32c=crc, payload=data[:-4])
+        return FrameChunk(slot=int.from_bytes(slot, "little"), crc32c=crc, payload=data[:-4])
     if body == "hello":
         hello = message.hello
         return Hello(

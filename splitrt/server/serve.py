@@ -26,6 +26,7 @@ from splitrt.server.tail import OnnxTail
 from splitrt.server.worker import Worker
 
 STREAMS_PER_CONNECTION = 128
+SPARE_CALLS = 64  # beside the streams: those that have not said hello, health checks, fetches
 log = logging.getLogger(__name__)
 
 
@@ -77,7 +78,10 @@ def load_worker(bundle: Bundle, threads: int) -> Worker:
 
 def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:
     # Our own cap is one frame's payload; the transport's lies above it, so that refusals are per frame.
-    server = grpc.aio.server(options=server_options(4 * config.max_payload_bytes, STREAMS_PER_CONNECTION))
+    server = grpc.aio.server(
+        options=server_options(4 * config.max_payload_bytes, STREAMS_PER_CONNECTION),
+        maximum_concurrent_rpcs=config.max_streams + SPARE_CALLS,
+    )
     service.add_servicer(SplitServicer(gateway), server)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)

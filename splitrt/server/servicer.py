@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 import splitrt
 from splitrt.bundle import Bundle
-from splitrt.errors import BadFrame, SplitError
+from splitrt.errors import BadFrame, Overloaded, SplitError
 from splitrt.rpc import status
 from splitrt.rpc.describe import BundleInfo, Described, described_to_wire, head_chunk
 from splitrt.rpc.messages import (
@@ -29,6 +29,7 @@ from splitrt.server.gateway import Gateway
 from splitrt.server.session import Session
 
 FETCH_CHUNK_BYTES = 256 << 10
+UNREAD_S = 30.0  # a device that lets its results lie for so long is not there
 
 
 class SplitServicer(Servicer):
@@ -62,9 +63,13 @@ class SplitServicer(Servicer):
         principal = await self._principal(context)
         one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
 
+        patience = asyncio.timeout(None)
+
         async def write(message: Any) -> None:
             async with one_at_a_time:
+                patience.reschedule(asyncio.get_running_loop().time() + UNREAD_S)
                 await context.write(message)
+                patience.reschedule(None)
 
         try:
             hello = await self._hello(context)
@@ -72,15 +77,20 @@ class SplitServicer(Servicer):
         except SplitError as error:
             self._gateway.metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
-        announcing = asyncio.create_task(self._announce_drain(write))
+        announcing: asyncio.Task[None] | None = None
         try:
-            await write(welcome_to_wire(self._gateway.limits, hello.session_epoch))
-            await self._read(session, context)
-            await session.finish()
+            async with patience:
+                await write(welcome_to_wire(self._gateway.limits, hello.session_epoch))
+                announcing = asyncio.create_task(self._announce_drain(write))
+                await self._read(session, context)
+                await session.finish()
+        except TimeoutError:
+            await _abort(context, Overloaded(f"results must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
         except SplitError as error:
             await _abort(context, error)
         finally:
-            announcing.cancel()
+            if announcing is not None:
+                announcing.cancel()
             self._gateway.close(session)
 
     async def _read(self, session: Session, context: Any) -> None:

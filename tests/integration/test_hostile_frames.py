@@ -212,7 +212,7 @@ async def test_chunks_of_two_frames_may_interleave(photos: Bundle) -> None:
 async def test_a_chunk_put_to_another_frame_fails_that_frame_alone(photos: Bundle) -> None:
     async with serving() as server, raw_stream(server.address, photos) as stream:
         one, other = (frame_messages(photos, seq, chunked=True) for seq in (1, 2))
-        astray = pb.FromDevice(chunk=pb.Chunk(slot=one[1].chunk.slot, payload=other[1].chunk.payload))
+        astray = pb.FromDevice(chunk=one[1].chunk[:1] + other[1].chunk[1:])
         await stream.say(one[0], other[0], astray)
         assert isinstance(await stream.error(1), IntegrityError)
         await stream.say(*other[1:])
@@ -235,7 +235,7 @@ async def test_missing_chunks_are_waited_for_until_the_deadline_and_no_longer(ph
 async def test_a_chunk_too_short_for_its_checksum_fails_its_frame_alone(photos: Bundle, size: int) -> None:
     async with serving() as server, raw_stream(server.address, photos) as stream:
         await stream.say(frame_messages(photos, 1, chunked=True)[0])
-        await stream.say(pb.FromDevice(chunk=pb.Chunk(slot=1, payload=bytes(size))))
+        await stream.say(pb.FromDevice(chunk=b"\1" + bytes(size)))
         assert isinstance(await stream.error(1), IntegrityError)
         await stream.answers(2)
 
@@ -413,7 +413,7 @@ async def test_a_second_hello_ends_the_stream(photos: Bundle) -> None:
             await stream.hear()
 
 
-A_CHUNK = pb.FromDevice(chunk=pb.Chunk()).SerializeToString()
+A_CHUNK = pb.FromDevice(chunk=b"").SerializeToString()
 GARBAGE = {"not protobuf": b"\xff" * 40, "empty": b"", "lying length": b"\x0a\xff\xff\xff\xff\x0f"}
 
 

@@ -24,17 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asplitrt/rpc/v1/split.proto\x12\x0esplitrt.rpc.v1\"\x11\n\x0f\x44\x65scribeRequest\"\x89\x01\n\x10\x44\x65scribeResponse\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06server\x18\x02 \x01(\t\x12+\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x1a.splitrt.rpc.v1.BundleInfo\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.splitrt.rpc.v1.Limits\"\x8b\x01\n\nBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\x0c\x12\x15\n\rtables_digest\x18\x04 \x01(\x0c\x12\x0e\n\x06widths\x18\x05 \x03(\r\x12\x0c\n\x04\x62its\x18\x06 \x03(\r\x12\x12\n\nhead_bytes\x18\x07 \x01(\x04\"S\n\x06Limits\x12\x19\n\x11max_payload_bytes\x18\x01 \x01(\r\x12\x17\n\x0fmax_deadline_ms\x18\x02 \x01(\r\x12\x15\n\rmax_in_flight\x18\x03 \x01(\r\")\n\x10\x46\x65tchHeadRequest\x12\x15\n\rbundle_digest\x18\x01 \x01(\x0c\"\'\n\tHeadChunk\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x8c\x01\n\nFromDevice\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.splitrt.rpc.v1.HelloH\x00\x12&\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x15.splitrt.rpc.v1.FrameH\x00\x12&\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x15.splitrt.rpc.v1.ChunkH\x00\x42\x06\n\x04\x62ody\"\x92\x01\n\nFromServer\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.splitrt.rpc.v1.WelcomeH\x00\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x16.splitrt.rpc.v1.ResultH\x00\x12&\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x15.splitrt.rpc.v1.DrainH\x00\x42\x06\n\x04\x62ody\"\x7f\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x15\n\rbundle_digest\x18\x04 \x01(\x0c\x12\x15\n\rtables_digest\x18\x05 \x01(\x0c\x12\x15\n\rsession_epoch\x18\x06 \x01(\x04\"Z\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12&\n\x06limits\x18\x02 \x01(\x0b\x32\x16.splitrt.rpc.v1.Limits\x12\x15\n\rsession_epoch\x18\x03 \x01(\x04\"\xad\x01\n\x05\x46rame\x12\x0b\n\x03seq\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x62its\x18\x03 \x01(\r\x12$\n\x05\x63odec\x18\x04 \x01(\x0e\x32\x15.splitrt.rpc.v1.Codec\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x0e\n\x06tables\x18\x08 \x01(\x07\x12\x0e\n\x06\x63hunks\x18\t \x01(\r\"&\n\x05\x43hunk\x12\x0c\n\x04slot\x18\x01 \x01(\r\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\"4\n\x06Tensor\x12\r\n\x05\x64type\x18\x01 \x01(\r\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x9f\x01\n\x06Result\x12\x0b\n\x03seq\x18\x01 \x01(\r\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.splitrt.rpc.v1.FrameError\x12\x10\n\x08queue_us\x18\x04 \x01(\r\x12\x11\n\tdecode_us\x18\x05 \x01(\r\x12\x0f\n\x07tail_us\x18\x06 \x01(\r\"\x19\n\x05\x44rain\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\"\x81\x01\n\nFrameError\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.splitrt.rpc.v1.ErrorCode\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t*P\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43ODEC_PACKED\x10\x01\x12\x0e\n\nCODEC_ZSTD\x10\x02\x12\x0e\n\nCODEC_JPEG\x10\x03*\xa4\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45RROR_CODE_INVALID_INPUT\x10\x01\x12\x18\n\x14\x45RROR_CODE_BAD_FRAME\x10\x02\x12\x18\n\x14\x45RROR_CODE_INTEGRITY\x10\x03\x12\x1e\n\x1a\x45RROR_CODE_FRAME_TOO_LARGE\x10\x04\x12 \n\x1c\x45RROR_CODE_WIDTH_UNSUPPORTED\x10\x05\x12\x1e\n\x1a\x45RROR_CODE_MODEL_NOT_FOUND\x10\x06\x12\x1f\n\x1b\x45RROR_CODE_VERSION_MISMATCH\x10\x07\x12\x1b\n\x17\x45RROR_CODE_VERSION_GONE\x10\x08\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\t\x12\x19\n\x15\x45RROR_CODE_OVERLOADED\x10\n\x12\x16\n\x12\x45RROR_CODE_EXPIRED\x10\x0b\x12\x17\n\x13\x45RROR_CODE_DRAINING\x10\x0c\x12\x1d\n\x19\x45RROR_CODE_REMOTE_FAILURE\x10\r2\xe7\x01\n\x05Split\x12M\n\x08\x44\x65scribe\x12\x1f.splitrt.rpc.v1.DescribeRequest\x1a .splitrt.rpc.v1.DescribeResponse\x12J\n\tFetchHead\x12 .splitrt.rpc.v1.FetchHeadRequest\x1a\x19.splitrt.rpc.v1.HeadChunk0\x01\x12\x43\n\x05Infer\x12\x1a.splitrt.rpc.v1.FromDevice\x1a\x1a.splitrt.rpc.v1.FromServer(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asplitrt/rpc/v1/split.proto\x12\x0esplitrt.rpc.v1\"\x11\n\x0f\x44\x65scribeRequest\"\x89\x01\n\x10\x44\x65scribeResponse\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06server\x18\x02 \x01(\t\x12+\n\x07\x62undles\x18\x03 \x03(\x0b\x32\x1a.splitrt.rpc.v1.BundleInfo\x12&\n\x06limits\x18\x04 \x01(\x0b\x32\x16.splitrt.rpc.v1.Limits\"\x8b\x01\n\nBundleInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_digest\x18\x03 \x01(\x0c\x12\x15\n\rtables_digest\x18\x04 \x01(\x0c\x12\x0e\n\x06widths\x18\x05 \x03(\r\x12\x0c\n\x04\x62its\x18\x06 \x03(\r\x12\x12\n\nhead_bytes\x18\x07 \x01(\x04\"S\n\x06Limits\x12\x19\n\x11max_payload_bytes\x18\x01 \x01(\r\x12\x17\n\x0fmax_deadline_ms\x18\x02 \x01(\r\x12\x15\n\rmax_in_flight\x18\x03 \x01(\r\")\n\x10\x46\x65tchHeadRequest\x12\x15\n\rbundle_digest\x18\x01 \x01(\x0c\"\'\n\tHeadChunk\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"u\n\nFromDevice\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.splitrt.rpc.v1.HelloH\x00\x12&\n\x05\x66rame\x18\x02 \x01(\x0b\x32\x15.splitrt.rpc.v1.FrameH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x42\x06\n\x04\x62ody\"\x92\x01\n\nFromServer\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x17.splitrt.rpc.v1.WelcomeH\x00\x12(\n\x06result\x18\x02 \x01(\x0b\x32\x16.splitrt.rpc.v1.ResultH\x00\x12&\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x15.splitrt.rpc.v1.DrainH\x00\x42\x06\n\x04\x62ody\"\x7f\n\x05Hello\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0e\n\x06\x62undle\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x15\n\rbundle_digest\x18\x04 \x01(\x0c\x12\x15\n\rtables_digest\x18\x05 \x01(\x0c\x12\x15\n\rsession_epoch\x18\x06 \x01(\x04\"Z\n\x07Welcome\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12&\n\x06limits\x18\x02 \x01(\x0b\x32\x16.splitrt.rpc.v1.Limits\x12\x15\n\rsession_epoch\x18\x03 \x01(\x04\"\xad\x01\n\x05\x46rame\x12\x0b\n\x03seq\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0c\n\x04\x62its\x18\x03 \x01(\r\x12$\n\x05\x63odec\x18\x04 \x01(\x0e\x32\x15.splitrt.rpc.v1.Codec\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x0e\n\x06\x63rc32c\x18\x06 \x01(\x07\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x0e\n\x06tables\x18\x08 \x01(\x07\x12\x0e\n\x06\x63hunks\x18\t \x01(\r\"4\n\x06Tensor\x12\r\n\x05\x64type\x18\x01 \x01(\r\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x9f\x01\n\x06Result\x12\x0b\n\x03seq\x18\x01 \x01(\r\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.splitrt.rpc.v1.FrameError\x12\x10\n\x08queue_us\x18\x04 \x01(\r\x12\x11\n\tdecode_us\x18\x05 \x01(\r\x12\x0f\n\x07tail_us\x18\x06 \x01(\r\"\x19\n\x05\x44rain\x12\x10\n\x08grace_ms\x18\x01 \x01(\r\"\x81\x01\n\nFrameError\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.splitrt.rpc.v1.ErrorCode\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\x12\x12\n\nrequest_id\x18\x05 \x01(\t*P\n\x05\x43odec\x12\x15\n\x11\x43ODEC_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x43ODEC_PACKED\x10\x01\x12\x0e\n\nCODEC_ZSTD\x10\x02\x12\x0e\n\nCODEC_JPEG\x10\x03*\xa4\x03\n\tErrorCode\x12\x1a\n\x16\x45RROR_CODE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45RROR_CODE_INVALID_INPUT\x10\x01\x12\x18\n\x14\x45RROR_CODE_BAD_FRAME\x10\x02\x12\x18\n\x14\x45RROR_CODE_INTEGRITY\x10\x03\x12\x1e\n\x1a\x45RROR_CODE_FRAME_TOO_LARGE\x10\x04\x12 \n\x1c\x45RROR_CODE_WIDTH_UNSUPPORTED\x10\x05\x12\x1e\n\x1a\x45RROR_CODE_MODEL_NOT_FOUND\x10\x06\x12\x1f\n\x1b\x45RROR_CODE_VERSION_MISMATCH\x10\x07\x12\x1b\n\x17\x45RROR_CODE_VERSION_GONE\x10\x08\x12\x1e\n\x1a\x45RROR_CODE_UNAUTHENTICATED\x10\t\x12\x19\n\x15\x45RROR_CODE_OVERLOADED\x10\n\x12\x16\n\x12\x45RROR_CODE_EXPIRED\x10\x0b\x12\x17\n\x13\x45RROR_CODE_DRAINING\x10\x0c\x12\x1d\n\x19\x45RROR_CODE_REMOTE_FAILURE\x10\r2\xe7\x01\n\x05Split\x12M\n\x08\x44\x65scribe\x12\x1f.splitrt.rpc.v1.DescribeRequest\x1a .splitrt.rpc.v1.DescribeResponse\x12J\n\tFetchHead\x12 .splitrt.rpc.v1.FetchHeadRequest\x1a\x19.splitrt.rpc.v1.HeadChunk0\x01\x12\x43\n\x05Infer\x12\x1a.splitrt.rpc.v1.FromDevice\x1a\x1a.splitrt.rpc.v1.FromServer(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'splitrt.rpc.v1.split_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CODEC']._serialized_start=1620
-  _globals['_CODEC']._serialized_end=1700
-  _globals['_ERRORCODE']._serialized_start=1703
-  _globals['_ERRORCODE']._serialized_end=2123
+  _globals['_CODEC']._serialized_start=1556
+  _globals['_CODEC']._serialized_end=1636
+  _globals['_ERRORCODE']._serialized_start=1639
+  _globals['_ERRORCODE']._serialized_end=2059
   _globals['_DESCRIBEREQUEST']._serialized_start=46
   _globals['_DESCRIBEREQUEST']._serialized_end=63
   _globals['_DESCRIBERESPONSE']._serialized_start=66
@@ -47,26 +47,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FETCHHEADREQUEST']._serialized_end=473
   _globals['_HEADCHUNK']._serialized_start=475
   _globals['_HEADCHUNK']._serialized_end=514
-  _globals['_FROMDEVICE']._serialized_start=517
-  _globals['_FROMDEVICE']._serialized_end=657
-  _globals['_FROMSERVER']._serialized_start=660
-  _globals['_FROMSERVER']._serialized_end=806
-  _globals['_HELLO']._serialized_start=808
-  _globals['_HELLO']._serialized_end=935
-  _globals['_WELCOME']._serialized_start=937
-  _globals['_WELCOME']._serialized_end=1027
-  _globals['_FRAME']._serialized_start=1030
-  _globals['_FRAME']._serialized_end=1203
-  _globals['_CHUNK']._serialized_start=1205
-  _globals['_CHUNK']._serialized_end=1243
-  _globals['_TENSOR']._serialized_start=1245
-  _globals['_TENSOR']._serialized_end=1297
-  _globals['_RESULT']._serialized_start=1300
-  _globals['_RESULT']._serialized_end=1459
-  _globals['_DRAIN']._serialized_start=1461
-  _globals['_DRAIN']._serialized_end=1486
-  _globals['_FRAMEERROR']._serialized_start=1489
-  _globals['_FRAMEERROR']._serialized_end=1618
-  _globals['_SPLIT']._serialized_start=2126
-  _globals['_SPLIT']._serialized_end=2357
+  _globals['_FROMDEVICE']._serialized_start=516
+  _globals['_FROMDEVICE']._serialized_end=633
+  _globals['_FROMSERVER']._serialized_start=636
+  _globals['_FROMSERVER']._serialized_end=782
+  _globals['_HELLO']._serialized_start=784
+  _globals['_HELLO']._serialized_end=911
+  _globals['_WELCOME']._serialized_start=913
+  _globals['_WELCOME']._serialized_end=1003
+  _globals['_FRAME']._serialized_start=1006
+  _globals['_FRAME']._serialized_end=1179
+  _globals['_TENSOR']._serialized_start=1181
+  _globals['_TENSOR']._serialized_end=1233
+  _globals['_RESULT']._serialized_start=1236
+  _globals['_RESULT']._serialized_end=1395
+  _globals['_DRAIN']._serialized_start=1397
+  _globals['_DRAIN']._serialized_end=1422
+  _globals['_FRAMEERROR']._serialized_start=1425
+  _globals['_FRAMEERROR']._serialized_end=1554
+  _globals['_SPLIT']._serialized_start=2062
+  _globals['_SPLIT']._serialized_end=2293
 # @@protoc_insertion_point(module_scope)

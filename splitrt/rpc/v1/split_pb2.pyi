@@ -114,8 +114,8 @@ class FromDevice(_message.Message):
     CHUNK_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     frame: Frame
-    chunk: Chunk
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., chunk: _Optional[_Union[Chunk, _Mapping]] = ...) -> None: ...
+    chunk: bytes
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class FromServer(_message.Message):
     __slots__ = ("welcome", "result", "drain")
@@ -174,14 +174,6 @@ class Frame(_message.Message):
     tables: int
     chunks: int
     def __init__(self, seq: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[int] = ..., codec: _Optional[_Union[Codec, str]] = ..., deadline_ms: _Optional[int] = ..., crc32c: _Optional[int] = ..., payload: _Optional[bytes] = ..., tables: _Optional[int] = ..., chunks: _Optional[int] = ...) -> None: ...
-
-class Chunk(_message.Message):
-    __slots__ = ("slot", "payload")
-    SLOT_FIELD_NUMBER: _ClassVar[int]
-    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
-    slot: int
-    payload: bytes
-    def __init__(self, slot: _Optional[int] = ..., payload: _Optional[bytes] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data")
