@@ -73,7 +73,9 @@ class LinkEstimate:
     def _update(self, link_bytes: int, through_s: float) -> None:
         surprise_s = through_s - link_bytes * self._byte_s
         if surprise_s < 0 or surprise_s > NOISE * self.jitter_s:
-            byte_s = max(through_s / link_bytes, LEAST_SHARE * self._byte_s)
+            # What is lost in the jitter cannot be told from nothing: it proves no faster link than this.
+            provable_s = min(self._byte_s, self.jitter_s / link_bytes)
+            byte_s = max(through_s / link_bytes, provable_s, LEAST_SHARE * self._byte_s)
             self._byte_s = min(1 / SLOWEST_RATE, max(1 / FASTEST_RATE, byte_s))
         change_s = min(MOST_JITTER_S, abs(surprise_s - self._surprise_s))
         self._surprise_s = surprise_s

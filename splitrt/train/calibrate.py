@@ -26,6 +26,7 @@ from splitrt.train.recipe import SeamTable
 
 Array = npt.NDArray[np.float32]
 BATCH = 100
+MOST_CHANGED = 0.005  # share of exiting frames that the undivided model would have answered otherwise
 
 
 @torch.inference_mode()
@@ -43,23 +44,20 @@ def calibrate(
     whole_BN = _logits(whole, images, pixels)
     exit_BN = _logits(lambda x: head.exit(head.stem(x)), images, pixels)
     z_BZHW = _logits(lambda x: head.encoder(head.stem(x), max(seam.widths)), images, pixels)
-    points, best_BN, best = [], whole_BN, 0.0
+    points = []
     for width in seam.widths:
         for bits in seam.bits:
             logits_BN, sizes = _send(tail, z_BZHW[:, :width], ranges, bits)
-            right = float((logits_BN.argmax(1) == images.labels_B).mean())
-            if right > best:
-                best, best_BN = right, logits_BN
             points.append(
                 Point(
                     width=width,
                     bits=bits,
                     payload_bytes_mean=float(np.mean(sizes)),
                     payload_bytes_p95=float(np.percentile(sizes, 95)),
-                    accuracy=right,
+                    accuracy=float((logits_BN.argmax(1) == images.labels_B).mean()),
                 )
             )
-    exit_rule, curve = exit_threshold(exit_BN, best_BN, images.labels_B)
+    exit_rule, curve = exit_threshold(exit_BN, whole_BN, images.labels_B)
     whole_accuracy = float((whole_BN.argmax(1) == images.labels_B).mean())
     calibration = Calibration(
         data=data, images=len(images), whole_accuracy=whole_accuracy, exit=curve, points=tuple(points)
@@ -67,25 +65,24 @@ def calibrate(
     return calibration, exit_rule
 
 
-def exit_threshold(exit_BN: Array, remote_BN: Array, labels_B: npt.NDArray[np.int64]) -> tuple[Exit, ExitCurve]:
-    """The lowest confidence from which on the exit is right at least as often as the best remote answer.
+def exit_threshold(exit_BN: Array, whole_BN: Array, labels_B: npt.NDArray[np.int64]) -> tuple[Exit, ExitCurve]:
+    """The lowest confidence from which on at most MOST_CHANGED of the answers differ from the undivided model's.
 
     First version: an empirical threshold with no guarantee beyond the images it was found on.
     """
     temperature = fit_temperature(exit_BN, labels_B)
     confidence_B = torch.softmax(torch.from_numpy(exit_BN) / temperature, dim=1).amax(1).numpy()
-    exit_right_B = exit_BN.argmax(1) == labels_B
-    remote_right_B = remote_BN.argmax(1) == labels_B
     order = np.argsort(-confidence_B, kind="stable")
-    lead = np.cumsum(exit_right_B[order].astype(int) - remote_right_B[order].astype(int))
-    fine = np.flatnonzero(lead >= 0)
+    changed = np.cumsum((exit_BN.argmax(1) != whole_BN.argmax(1))[order])
+    fine = np.flatnonzero(changed <= MOST_CHANGED * np.arange(1, len(order) + 1))
     count = int(fine[-1]) + 1 if len(fine) else 0
-    threshold = float(confidence_B[order[count - 1]]) if count else 1.01
+    right_B = exit_BN.argmax(1) == labels_B
     curve = ExitCurve(
-        accuracy=float(exit_right_B.mean()),
+        accuracy=float(right_B.mean()),
         share_at_threshold=count / len(labels_B),
-        accuracy_at_threshold=float(exit_right_B[order[:count]].mean()) if count else None,
+        accuracy_at_threshold=float(right_B[order[:count]].mean()) if count else None,
     )
+    threshold = float(confidence_B[order[count - 1]]) if count else 1.01
     return Exit(temperature=temperature, threshold=threshold), curve
 
 

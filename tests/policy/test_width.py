@@ -46,8 +46,8 @@ def rank(choices: list[Choice], choice: Choice | None) -> int:
 
 
 def link(mbit: float) -> LinkEstimate:
-    estimate = LinkEstimate(mbit * 125_000 / 2)
-    estimate.replied(1, 0.0, 0.02, 0.0)  # a round trip of 20 ms; a first reply, sooner than expected, doubles the rate
+    estimate = LinkEstimate(mbit * 125_000)
+    estimate.replied(1, 0.0, 0.02, 0.0)  # a round trip of 20 ms; one byte says nothing of the rate
     return estimate
 
 
