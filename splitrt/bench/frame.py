@@ -49,7 +49,7 @@ def measure(asked: Asked) -> Claim:
         small = make_bundle(
             folder / "small", widths=(8, PAYLOAD_CHANNELS), width=0.5, resolution=128, decoder_hidden=16
         )
-        heavy = make_bundle(folder / "heavy", widths=(4, 8), width=5.0, resolution=160, decoder_hidden=256)
+        heavy = make_bundle(folder / "heavy", widths=(4, 8), width=6.0, resolution=160, decoder_hidden=256)
         rows = asyncio.run(_interleaved(small, 150 if asked.quick else 1500))
         pipeline = asyncio.run(_pipeline(heavy, 60 if asked.quick else 300))
         memory = _steady(small, 1_000 if asked.quick else 10_000)
@@ -68,7 +68,7 @@ def measure(asked: Asked) -> Claim:
         "help_s": _help_s(),
         **{key: value for key, value in memory.items() if key != "lost"},
     }
-    return Claim(summary=summary, rows=rows, draw=lambda file: _draw(rows, file))
+    return Claim(summary=summary, rows=_quantiles(rows), draw=lambda file: _draw(rows, file))
 
 
 async def _interleaved(folder: Path, count: int) -> list[dict[str, Any]]:
@@ -194,6 +194,17 @@ def _client(server: str, folder: Path, width: int, **settings: Any) -> Any:
     return connect_async(
         server, bundle=str(folder), deadline_ms=DEADLINE_MS, strategy=lambda _: Fixed(width, 8), **settings
     )
+
+
+def _quantiles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The spread of every part, rather than thousands of frames."""
+    names = [name for name in rows[0] if name.endswith("_ms")]
+    percents = (1, 5, 25, 50, 75, 95, 99)
+    return [
+        {"part": name, "frames": len(rows)}
+        | {f"p{percent}": float(np.percentile([row[name] for row in rows], percent)) for percent in percents}
+        for name in names
+    ]
 
 
 def _help_s() -> float:

@@ -20,7 +20,7 @@ def write_json(result: Any, file: Path | None) -> None:
     """Nothing where no file was asked for."""
     if file is None:
         return
-    text = json.dumps(result, indent=1, default=_plain) + "\n"
+    text = json.dumps(_rounded(result), indent=1, default=_plain) + "\n"
     if str(file) == "-":
         sys.stdout.write(text)
     else:
@@ -39,6 +39,15 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     for row in rows:
         table.add_row(*(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row))
     Console(stderr=quiet).print(table)
+
+
+def _rounded(value: Any) -> Any:
+    """Six digits are more than any measurement here has."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:

@@ -7,8 +7,8 @@
 The promise: every submitted frame ends exactly once, with a result or a typed error, no later than its
 deadline plus 50 ms on this machine's monotonic clock. A timer a frame keeps it, whatever the rest does.
 
-Head and encoder run in one go on one thread, because each change of thread costs a tenth of a millisecond;
-so the policy decides before the head, with the time that heads take already taken off.
+Head and encoder run in one go, because each change of thread costs tenths of a millisecond; so the policy
+decides before the head, with the time that heads take already taken off.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind
 Looking = asyncio.Future[tuple[Looked, Encoded | None]]
 HEAD_GAIN = 0.2  # weight of the newest frame in the time that heads take
+SHORT_S = 0.002  # heads up to here hold up the event loop rather than pay for changes of thread
 
 
 class AsyncClient:
@@ -153,7 +154,7 @@ class AsyncClient:
             pending = self._waiting.popleft()
             self._running.add(pending)
             choice = self._choose(pending, self._head_s)
-            looking = self._loop.run_in_executor(self._thread, self._work, pending.frame_HWC, choice)
+            looking = self._look(pending.frame_HWC, choice)
             looking.add_done_callback(self._head_done)
             pending.task = self._loop.create_task(self._run(pending, looking))
             pending.task.add_done_callback(lambda _: self._running.discard(pending))
@@ -240,6 +241,20 @@ class AsyncClient:
         if choice is None or self._strategy.is_final(looked):
             return looked, None
         return looked, self._strategy.encode(self._device, frame_HWC, looked, choice)
+
+    def _look(self, frame_HWC: UInt8, choice: Choice | None) -> Looking:
+        """On the head's thread; a head that takes hardly longer than two changes of thread is run right here."""
+        if not 0 < self._head_s < SHORT_S:
+            return self._loop.run_in_executor(self._thread, self._work, frame_HWC, choice)
+        looking: Looking = self._loop.create_future()
+        self._loop.call_soon(self._look_here, looking, frame_HWC, choice)
+        return looking
+
+    def _look_here(self, looking: Looking, frame_HWC: UInt8, choice: Choice | None) -> None:
+        try:
+            looking.set_result(self._work(frame_HWC, choice))
+        except Exception as error:
+            looking.set_exception(error)
 
     def _head_done(self, looking: Looking) -> None:
         """The next frame enters, whether or not anyone still waits for this one."""

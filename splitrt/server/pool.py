@@ -21,6 +21,7 @@ from splitrt.server.admission import Admission
 from splitrt.server.work import Outcome, Ticket, Work
 from splitrt.server.worker import Worker
 
+SHORT_S = 0.001
 log = logging.getLogger(__name__)
 
 
@@ -36,6 +37,8 @@ class TailPool(Protocol):
 
 class EmbeddedPool:
     """A tail in this process, on one thread, as a context manager.
+
+    Batches that take hardly longer than two changes of thread are run on the event loop itself.
 
     It never waits to fill a batch: whenever the tail is free it takes what waits, up to `max_batch`. On CPUs
     batching gains little, so a frame that comes alone is run alone at once.
@@ -89,7 +92,10 @@ class EmbeddedPool:
                 started = self._clock()
                 work = [ticket.work for ticket in batch]
                 try:
-                    outcomes = await loop.run_in_executor(self._thread, self._worker.run, work)
+                    if 0 < len(work) * self._admission.frame_s < SHORT_S:
+                        outcomes = self._worker.run(work)
+                    else:
+                        outcomes = await loop.run_in_executor(self._thread, self._worker.run, work)
                 except Exception:  # the worker answers frames' errors itself: this is a fault of ours
                     log.exception("worker failed on a batch of %d", len(work))
                     outcomes = [Outcome(error=RemoteFailure("the worker failed on this batch"))] * len(work)
