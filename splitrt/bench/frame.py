@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splitrt.bench.made import make_bundle
+from splitrt.bench.made import make_in_process
 from splitrt.bench.peers import HEADER, EchoClient, peer_process
 from splitrt.bench.process import server_process
 from splitrt.bench.report import Asked, Claim
@@ -46,10 +46,10 @@ UInt8 = npt.NDArray[np.uint8]
 def measure(asked: Asked) -> Claim:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        small = make_bundle(
+        small = make_in_process(
             folder / "small", widths=(8, PAYLOAD_CHANNELS), width=0.5, resolution=128, decoder_hidden=16
         )
-        heavy = make_bundle(folder / "heavy", widths=(4, 8), width=6.0, resolution=160, decoder_hidden=256)
+        heavy = make_in_process(folder / "heavy", widths=(4, 8), width=6.0, resolution=160, decoder_hidden=256)
         rows = asyncio.run(_interleaved(small, 150 if asked.quick else 1500))
         pipeline = asyncio.run(_pipeline(heavy, 60 if asked.quick else 300))
         memory = _steady(small, 1_000 if asked.quick else 10_000)

@@ -1,8 +1,15 @@
-"""Bundles made for measuring: untrained weights, chosen sizes, the ordinary format."""
+"""Bundles made for measuring: untrained weights, chosen sizes, the ordinary format.
+
+`make_in_process` keeps torch out of the process that measures: a device has none.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,3 +54,16 @@ def make_bundle(folder: Path, *, widths: tuple[int, ...], width: float, resoluti
     out = folder / "made-1"
     export_bundle(out, recipe, head, tail, Whole(head.stem, replaced, tail.body), images, [], PIXELS, lambda line: None)
     return out
+
+
+def make_in_process(folder: Path, **sizes: Any) -> Path:
+    """`make_bundle` elsewhere. Raises ConfigError with its last words."""
+    words = [sys.executable, "-m", "splitrt.bench.made", str(folder), json.dumps(sizes)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ConfigError(f"a bundle to measure could not be made: {done.stderr.strip().rpartition(chr(10))[2]}")
+    return folder / "made-1"
+
+
+if __name__ == "__main__":
+    make_bundle(Path(sys.argv[1]), **json.loads(sys.argv[2]))
