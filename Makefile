@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 .PHONY: demo test test-fast check bench format clean
 
 demo: $(VENV)/.demo
-	$(BIN)/splitrt demo
+	$(BIN)/splitrt demo --plot demo.png
 
 test: check
 	$(BIN)/python -m pytest
