@@ -1,9 +1,9 @@
 """Claim `frame`: what the frame path costs beyond its networks and the wire itself.
 
-overhead = end to end - head - tail - a raw TCP echo of the same bytes, frame by frame in one interleaved
+overhead = end to end - head - tail - a raw TCP echo of the same bytes, in rounds of blocks in one interleaved
 run, everything on loopback with the server in a process of its own. `ratio_http` compares the way from
-payload to outputs (both with the same worker behind them) with FastAPI and httpx, in the same run; plain
-http.client is shown beside it. Pipeline efficiency uses stages of at least 10 ms each.
+payload to outputs (the same worker behind both) with FastAPI and httpx: the median of the rounds' ratios;
+plain http.client is shown beside it. Pipeline efficiency uses stages of at least 10 ms each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from splitrt.errors import ConfigError
 from splitrt.rpc.messages import Frame, tables_prefix
 
 DEADLINE_MS = 5_000.0
+BLOCK = 40  # frames of one kind in a row
 PAYLOAD_CHANNELS = 40  # x 16 x 16 at 8 bits: about 4 KB after zstd
 STAGE_MS = 10.0
 
@@ -50,10 +52,10 @@ def measure(asked: Asked) -> Claim:
             folder / "small", widths=(8, PAYLOAD_CHANNELS), width=0.5, resolution=128, decoder_hidden=16
         )
         heavy = make_in_process(folder / "heavy", widths=(4, 8), width=6.0, resolution=160, decoder_hidden=256)
-        rows = asyncio.run(_interleaved(small, 150 if asked.quick else 1500))
+        rows = asyncio.run(_rounds(small, 8 if asked.quick else 40))
         pipeline = asyncio.run(_pipeline(heavy, 60 if asked.quick else 300))
         memory = _steady(small, 1_000 if asked.quick else 10_000)
-    overheads = [row["overhead_ms"] for row in rows]
+    overheads = [overhead for row in rows for overhead in row.pop("overheads_ms")]
     ratios = [row["request_ms"] / row["httpx_ms"] for row in rows]
     summary = {
         "overhead_ms_p50": float(np.percentile(overheads, 50)),
@@ -64,22 +66,25 @@ def measure(asked: Asked) -> Claim:
         "ratio_http_client": float(np.median([row["request_ms"] / row["http_client_ms"] for row in rows])),
         "payload_bytes": float(np.median([row["payload_bytes"] for row in rows])),
         **pipeline,
+        "rounds": len(rows),
         "lost": sum(row["lost"] for row in rows) + pipeline["lost"] + memory["lost"],
         "help_s": _help_s(),
         **{key: value for key, value in memory.items() if key != "lost"},
     }
-    return Claim(summary=summary, rows=_quantiles(rows), draw=lambda file: _draw(rows, file))
+    return Claim(summary=summary, rows=rows, draw=lambda file: _draw(rows, file))
 
 
-async def _interleaved(folder: Path, count: int) -> list[dict[str, Any]]:
-    """One frame our way, the same bytes over the echo, httpx and http.client, and again."""
+async def _rounds(folder: Path, count: int) -> list[dict[str, Any]]:
+    """Rounds of a block of frames our way, then the same bytes over the echo, our link alone, httpx and http.client."""
     try:
         import httpx
     except ImportError:
         raise ConfigError("bench frame compares with httpx and FastAPI: pip install 'splitrt[dev]'") from None
     bundle = load_bundle(folder)
     device = Device(bundle, OnnxHead(bundle))
-    draws, rows = np.random.default_rng(0), []
+    frame_HWC = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
+    encoded = device.encode(device.look(frame_HWC), PAYLOAD_CHANNELS, 8)
+    rows: list[dict[str, Any]] = []
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(server_process([str(folder)]))
         http_port = await stack.enter_async_context(peer_process("http", str(folder)))
@@ -89,15 +94,43 @@ async def _interleaved(folder: Path, count: int) -> list[dict[str, Any]]:
         session = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{http_port}"))
         plain = http.client.HTTPConnection("127.0.0.1", http_port)
         stack.callback(plain.close)
-        for number in range(count + 20):
-            frame_HWC = draws.integers(0, 256, (128, 128, 3), dtype=np.uint8)
-            encoded = device.encode(device.look(frame_HWC), PAYLOAD_CHANNELS, 8)
-            result = await client.infer(frame_HWC)
-            request_ms = await _request_ms(client, encoded, number)
-            row = _row(result, request_ms, encoded, echo, session, plain)
-            if number >= 20:
-                rows.append(row)
+        payload = encoded.payloads[0]
+        body = HEADER.pack(len(payload), encoded.width, encoded.bits, encoded.codec) + payload
+        for number in range(count + 1):
+            results = [await client.infer(frame_HWC) for _ in range(BLOCK)]
+            request_ms = [await _request_ms(client, encoded, BLOCK * number + i) for i in range(BLOCK)]
+            alone = {
+                "echo_ms": [echo.round_trip_s(payload) * 1e3 for _ in range(BLOCK)],
+                "request_ms": request_ms,
+                "httpx_ms": [_timed_ms(lambda: session.post("/infer", content=body).content) for _ in range(BLOCK)],
+                "http_client_ms": [_timed_ms(lambda: _post(plain, body)) for _ in range(BLOCK)],
+            }
+            if number:  # the first round warms up
+                rows.append(_row(results, {name: float(np.median(times)) for name, times in alone.items()}))
     return rows
+
+
+def _row(results: list[Result], alone: dict[str, float]) -> dict[str, Any]:
+    """A round: medians, and the overhead of each of its frames."""
+
+    def median(of: Callable[[Result], float]) -> float:
+        return float(np.median([of(result) for result in results]))
+
+    floors_ms = [result.timings.head + result.timings.tail + alone["echo_ms"] for result in results]
+    overheads_ms = [result.latency_ms - floor for result, floor in zip(results, floors_ms, strict=True)]
+    return {
+        **alone,
+        "latency_ms": median(lambda result: result.latency_ms),
+        "floor_ms": float(np.median(floors_ms)),
+        "overhead_ms": float(np.median(overheads_ms)),
+        "overheads_ms": overheads_ms,
+        **{
+            f"{stage}_ms": median(lambda result, stage=stage: getattr(result.timings, stage))  # type: ignore[misc]
+            for stage in ("head", "encode", "queue", "decode", "tail")
+        },
+        "payload_bytes": median(lambda result: result.payload_bytes),
+        "lost": sum(result.source != "remote" for result in results),
+    }
 
 
 async def _request_ms(client: AsyncClient, encoded: Encoded, number: int) -> float:
@@ -118,37 +151,15 @@ async def _request_ms(client: AsyncClient, encoded: Encoded, number: int) -> flo
     return (time.perf_counter() - started) * 1e3
 
 
-def _row(
-    result: Result, request_ms: float, encoded: Encoded, echo: EchoClient, session: Any, plain: Any
-) -> dict[str, Any]:
-    payload = encoded.payloads[0]
-    body = HEADER.pack(len(payload), encoded.width, encoded.bits, encoded.codec) + payload
+def _timed_ms(work: Callable[[], Any]) -> float:
     started = time.perf_counter()
-    answer = session.post("/infer", content=body).content
-    httpx_ms = (time.perf_counter() - started) * 1e3
-    started = time.perf_counter()
-    plain.request("POST", "/infer", body)
-    plain.getresponse().read()
-    http_client_ms = (time.perf_counter() - started) * 1e3
-    echo_ms = echo.round_trip_s(payload) * 1e3
-    timings = result.timings
-    floor_ms = timings.head + timings.tail + echo_ms
-    return {
-        "latency_ms": result.latency_ms,
-        "floor_ms": floor_ms,
-        "overhead_ms": result.latency_ms - floor_ms,
-        "head_ms": timings.head,
-        "encode_ms": timings.encode,
-        "queue_ms": timings.queue,
-        "decode_ms": timings.decode,
-        "tail_ms": timings.tail,
-        "echo_ms": echo_ms,
-        "request_ms": request_ms,
-        "httpx_ms": httpx_ms,
-        "http_client_ms": http_client_ms,
-        "payload_bytes": result.payload_bytes,
-        "lost": int(result.source != "remote" or not answer),
-    }
+    work()
+    return (time.perf_counter() - started) * 1e3
+
+
+def _post(connection: http.client.HTTPConnection, body: bytes) -> bytes:
+    connection.request("POST", "/infer", body)
+    return connection.getresponse().read()
 
 
 async def _pipeline(folder: Path, count: int) -> dict[str, Any]:
@@ -171,8 +182,9 @@ async def _pipeline(folder: Path, count: int) -> dict[str, Any]:
                 results += [future.result() for future in done]
         results += await asyncio.gather(*running)
         seconds = time.perf_counter() - started
-    head_ms = float(np.median([result.timings.head + result.timings.encode for result in results]))
-    tail_ms = float(np.median([result.timings.decode + result.timings.tail for result in results]))
+    # Means: throughput is made of them, a median would leave out the slow frames that it has to carry.
+    head_ms = float(np.mean([result.timings.head + result.timings.encode for result in results]))
+    tail_ms = float(np.mean([result.timings.decode + result.timings.tail for result in results]))
     return {
         "pipeline_efficiency": len(results) / seconds * max(head_ms, tail_ms) / 1e3,
         "pipeline_fps": len(results) / seconds,
@@ -196,17 +208,6 @@ def _client(server: str, folder: Path, width: int, **settings: Any) -> Any:
     )
 
 
-def _quantiles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The spread of every part, rather than thousands of frames."""
-    names = [name for name in rows[0] if name.endswith("_ms")]
-    percents = (1, 5, 25, 50, 75, 95, 99)
-    return [
-        {"part": name, "frames": len(rows)}
-        | {f"p{percent}": float(np.percentile([row[name] for row in rows], percent)) for percent in percents}
-        for name in names
-    ]
-
-
 def _help_s() -> float:
     seconds = []
     for _ in range(5):
@@ -223,5 +224,5 @@ def _draw(rows: list[dict[str, Any]], file: Path) -> None:
     names = ("overhead_ms", "request_ms", "httpx_ms", "http_client_ms", "echo_ms")
     labels = ("overhead", "payload to outputs:\nsplitrt", "the same:\nhttpx", "the same:\nhttp.client", "raw TCP echo")
     axes[0, 0].boxplot([[row[name] for row in rows] for name in names], tick_labels=labels, whis=(1, 99), sym="")
-    axes[0, 0].set_ylabel("ms (whiskers 1 % and 99 %)")
+    axes[0, 0].set_ylabel("ms, medians of rounds")
     save(drawing, file)
