@@ -12,9 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from splitrt.cli.output import print_table, write_json
 from splitrt.config import data_folder
 from splitrt.errors import ConfigError
+from splitrt.output import print_table, write_json
 
 CLAIMS = {
     "frame": "splitrt.bench.frame",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from splitrt.cli.output import JsonOption
+from splitrt.cli.options import JsonOption
 
 
 def bench(

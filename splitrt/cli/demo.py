@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from splitrt.cli.output import JsonOption
+from splitrt.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from splitrt.bench.demo import Stream
@@ -31,9 +31,9 @@ def demo(
     import asyncio
 
     from splitrt.bench.demo import run_demo
-    from splitrt.cli.output import write_json
     from splitrt.errors import ConfigError, InvalidInput
     from splitrt.netem import Trace
+    from splitrt.output import write_json
 
     if engine != "embedded":
         raise ConfigError(f"--engine must be embedded, got {engine!r}")
@@ -101,7 +101,7 @@ def _table(streams: Sequence[Stream], at_s: float) -> Any:
 
 
 def _report(summary: dict[str, Any], quiet: bool) -> None:
-    from splitrt.cli.output import print_table
+    from splitrt.output import print_table
 
     keys = (
         "frames", "answered", "lost", "late", "agreement", "bytes_per_frame", "latency_ms_p50", "latency_ms_p95",

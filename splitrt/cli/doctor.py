@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from splitrt.cli.connection import (
+from splitrt.cli.options import (
     BundleOption,
     CaOption,
     CertOption,
     ConfigOption,
+    JsonOption,
     KeyOption,
     TokenOption,
     client_config,
 )
-from splitrt.cli.output import JsonOption
 
 PACKAGES = {
     "base": ("numpy", "grpcio", "protobuf", "onnxruntime", "zstandard", "constriction", "google-crc32c"),
@@ -42,7 +42,7 @@ def doctor(
     """
     import asyncio
 
-    from splitrt.cli.output import write_json
+    from splitrt.output import write_json
 
     settings = client_config(
         config, server, bundle=bundle, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, token=token

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from splitrt.cli.connection import (
+from splitrt.cli.options import (
     BundleOption,
     CaOption,
     CertOption,
     ConfigOption,
     DeadlineOption,
+    JsonOption,
     KeyOption,
     ServerOption,
     TokenOption,
     client_config,
 )
-from splitrt.cli.output import JsonOption
 
 
 def infer(
@@ -38,8 +38,8 @@ def infer(
     Example: splitrt infer street.jpg sea.jpg --server 127.0.0.1:7070
     """
     import splitrt.device.sync
-    from splitrt.cli.output import print_table, write_json
     from splitrt.device.source import read_photograph
+    from splitrt.output import print_table, write_json
 
     settings = client_config(
         config, server, bundle=bundle, deadline_ms=deadline_ms, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key,

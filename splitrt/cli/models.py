@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from splitrt.cli.output import JsonOption
+from splitrt.cli.options import JsonOption
 
 models = typer.Typer(help="List, show, verify and fetch bundles.", no_args_is_help=True)
 FolderOption = Annotated[Path | None, typer.Option("--bundles-dir", help="Searched before the built-in bundles.")]
@@ -20,7 +20,7 @@ def list_(bundles_dir: FolderOption = None, json: JsonOption = None) -> None:
     Example: splitrt models list
     """
     from splitrt.bundle import bundle_folders, load_bundle
-    from splitrt.cli.output import print_table, write_json
+    from splitrt.output import print_table, write_json
 
     folders = {folder.name: folder for folder in bundle_folders(bundles_dir).values()}
     rows = []
@@ -44,7 +44,7 @@ def show(
     Example: splitrt models show photos
     """
     from splitrt.bundle import find_bundle
-    from splitrt.cli.output import print_table, write_json
+    from splitrt.output import print_table, write_json
 
     bundle = find_bundle(name, bundles_dir)
     calibration, seam = bundle.calibration, bundle.manifest.seam
@@ -62,8 +62,8 @@ def verify(folder: Annotated[str, typer.Argument(help="A bundle's folder or name
     Example: splitrt models verify runs/photos-1
     """
     from splitrt.bundle import find_bundle
-    from splitrt.cli.output import write_json
     from splitrt.device.head import OnnxHead, check_golden
+    from splitrt.output import write_json
     from splitrt.server.serve import load_worker
 
     bundle = find_bundle(folder)

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from splitrt.cli.connection import (
+from splitrt.cli.options import (
     BundleOption,
     CaOption,
     CertOption,
     ConfigOption,
     DeadlineOption,
+    JsonOption,
     KeyOption,
     ServerOption,
     TokenOption,
     client_config,
 )
-from splitrt.cli.output import JsonOption
 
 
 def stream(
@@ -43,8 +43,8 @@ def stream(
 
     import splitrt.device.sync
     from splitrt.bench.log import FrameLog, summary
-    from splitrt.cli.output import write_json
     from splitrt.device.source import frames_of
+    from splitrt.output import write_json
 
     settings = client_config(
         config, server, bundle=bundle, deadline_ms=deadline_ms, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key,

@@ -17,7 +17,6 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -27,9 +26,10 @@ from splitrt.bundle import Bundle
 from splitrt.config import ClientConfig
 from splitrt.device.feed import feed
 from splitrt.device.image import to_frame
+from splitrt.device.lane import Lane, Looking
 from splitrt.device.link import Link, Sending
-from splitrt.device.local import Device, Encoded, Looked
-from splitrt.device.pending import Pending, UInt8
+from splitrt.device.local import Device, Encoded
+from splitrt.device.pending import Pending
 from splitrt.device.result import Result
 from splitrt.device.strategy import Adaptive, Strategy
 from splitrt.errors import (
@@ -47,9 +47,6 @@ from splitrt.rpc.messages import Frame, Reply, tables_prefix
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind
-Looking = asyncio.Future[tuple[Looked, Encoded | None]]
-HEAD_GAIN = 0.2  # weight of the newest frame in the time that heads take
-SHORT_S = 0.002  # heads up to here hold up the event loop rather than pay for changes of thread
 
 
 class AsyncClient:
@@ -73,9 +70,7 @@ class AsyncClient:
         self._seq = itertools.count(1)
         self._waiting: deque[Pending] = deque()
         self._running: set[Pending] = set()
-        self._head_free = True
-        self._head_s = 0.0  # what head and encoder take of a frame's time
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
+        self._lane = Lane(device, self._strategy, self._start_next)
         self._loop = asyncio.get_running_loop()
         self._closed = False
 
@@ -117,11 +112,11 @@ class AsyncClient:
         tasks = [pending.task for pending in self._running if pending.task is not None]
         for pending in (*self._waiting, *self._running):
             pending.end(ClientClosed("the client was closed before this frame was answered"))
+        self._waiting.clear()
+        self._lane.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._waiting.clear()
-        self._thread.shutdown(wait=False, cancel_futures=True)
 
     # ── a frame's course ────────────────────────────────────────────────────────────────────────────
 
@@ -142,20 +137,17 @@ class AsyncClient:
         overdue = self._loop.call_at(pending.deadline_at, self._expire, pending)
         pending.done.add_done_callback(lambda _: overdue.cancel())
         self._waiting.append(pending)
-        if len(self._waiting) > self.config.max_waiting + self._head_free:
+        if len(self._waiting) > self.config.max_waiting + self._lane.is_free:
             displaced = self._waiting.popleft()
             displaced.end(displaced.result(self.bundle.manifest, "skipped", None, now))
         self._start_next()
         return pending
 
     def _start_next(self) -> None:
-        if self._head_free and self._waiting and not self._closed:
-            self._head_free = False
+        if self._lane.is_free and self._waiting:
             pending = self._waiting.popleft()
             self._running.add(pending)
-            choice = self._choose(pending, self._head_s)
-            looking = self._look(pending.frame_HWC, choice)
-            looking.add_done_callback(self._head_done)
+            looking = self._lane.enter(pending.frame_HWC, self._choose(pending, self._lane.expected_s))
             pending.task = self._loop.create_task(self._run(pending, looking))
             pending.task.add_done_callback(lambda _: self._running.discard(pending))
 
@@ -189,7 +181,7 @@ class AsyncClient:
                 # Again, or for the first time where no answer of the device's own covers the frame.
                 await self.link.wait_up()
                 choice = self._choose(pending, 0.0)
-                encoded = await self._encode(pending, looked, choice) if choice else None
+                encoded = await self._lane.encode(pending.frame_HWC, looked, choice) if choice else None
             if encoded is None:
                 break
             reply = await self._send(pending, encoded)
@@ -233,42 +225,6 @@ class AsyncClient:
         if sending.sent_at is not None and sending.replied_at is not None:
             server_s = reply.queue_s + reply.decode_s + reply.tail_s
             self.estimate.replied(sending.link_bytes, sending.sent_at, sending.replied_at, server_s)
-
-    # ── the head's thread ───────────────────────────────────────────────────────────────────────────
-
-    def _work(self, frame_HWC: UInt8, choice: Choice | None) -> tuple[Looked, Encoded | None]:
-        looked = self._device.look(frame_HWC)
-        if choice is None or self._strategy.is_final(looked):
-            return looked, None
-        return looked, self._strategy.encode(self._device, frame_HWC, looked, choice)
-
-    def _look(self, frame_HWC: UInt8, choice: Choice | None) -> Looking:
-        """On the head's thread; a head that takes hardly longer than two changes of thread is run right here."""
-        if not 0 < self._head_s < SHORT_S:
-            return self._loop.run_in_executor(self._thread, self._work, frame_HWC, choice)
-        looking: Looking = self._loop.create_future()
-        self._loop.call_soon(self._look_here, looking, frame_HWC, choice)
-        return looking
-
-    def _look_here(self, looking: Looking, frame_HWC: UInt8, choice: Choice | None) -> None:
-        try:
-            looking.set_result(self._work(frame_HWC, choice))
-        except Exception as error:
-            looking.set_exception(error)
-
-    def _head_done(self, looking: Looking) -> None:
-        """The next frame enters, whether or not anyone still waits for this one."""
-        self._head_free = True
-        if not looking.cancelled() and looking.exception() is None:
-            looked, encoded = looking.result()
-            took_s = looked.head_s + (encoded.head_s + encoded.encode_s if encoded else 0.0)
-            self._head_s += HEAD_GAIN * (took_s - self._head_s)
-        self._start_next()
-
-    async def _encode(self, pending: Pending, looked: Looked, choice: Choice) -> Encoded:
-        """Once more, for another attempt."""
-        arguments = (self._device, pending.frame_HWC, looked, choice)
-        return await self._loop.run_in_executor(self._thread, self._strategy.encode, *arguments)
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,4 +1,4 @@
-"""The options by which a command reaches a server, and the config they make."""
+"""Options that several commands share, and the config that those of a connection make."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import typer
 if TYPE_CHECKING:
     from splitrt.config import ClientConfig
 
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the result as JSON to FILE, - for standard output.")
+]
 ServerOption = Annotated[str | None, typer.Option(help="HOST:PORT, several with commas. Default: 127.0.0.1:7070.")]
 BundleOption = Annotated[str | None, typer.Option(help="Bundle's name or folder. Default: photos.")]
 DeadlineOption = Annotated[float | None, typer.Option(help="Capture to result, in milliseconds. Default: 100.")]

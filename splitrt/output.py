@@ -1,4 +1,4 @@
-"""What every command prints alike: JSON to a file or standard output, tables, a progress line on terminals only."""
+"""What every command prints alike: JSON to a file or to standard output, and tables."""
 
 from __future__ import annotations
 
@@ -7,13 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-import typer
-
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", help="Write the result as JSON to FILE, - for standard output.")
-]
+from typing import Any
 
 
 def write_json(result: Any, file: Path | None) -> None:
