@@ -54,7 +54,7 @@ def _captured(source: int | str) -> Iterator[UInt8]:
     try:
         import cv2
     except ImportError:
-        raise ConfigError("video and cameras need OpenCV: pip install opencv-python-headless") from None
+        raise ConfigError("video and cameras need OpenCV: pip install 'splitrt[video]'") from None
     capture = cv2.VideoCapture(source)
     if not capture.isOpened():
         raise InvalidInput(f"a video file or camera that OpenCV can open is wanted, got {source!r}")
