@@ -77,6 +77,7 @@ class GrpcLink:
         self.connections = 0
         self.stray_replies = 0  # late, repeated or unknown: counted, never delivered
         self.last_error: SplitError | None = None
+        self._refused: set[str] = set()  # servers whose last word was that they will not have us
 
     async def __aenter__(self) -> Self:
         self._keeper = asyncio.create_task(self._keep_up(), name="link")
@@ -116,9 +117,9 @@ class GrpcLink:
         return self._outbox.in_flight(now)
 
     async def wait_up(self) -> None:
-        """Raises the error of a server that will not have us."""
+        """Raises the last error once every server has said that it will not have us."""
         while not self._is_up:
-            if isinstance(self.last_error, FATAL):
+            if self.last_error is not None and self._refused.issuperset(self._config.servers):
                 raise self.last_error
             await self._changed.wait()
 
@@ -138,6 +139,7 @@ class GrpcLink:
                 await self._connect(server)
             except SplitError as error:
                 self.last_error = error
+                (self._refused.add if isinstance(error, FATAL) else self._refused.discard)(server)
                 log.info("link to %s ended: %s", server, error)
             if self.connections > connections:
                 attempt = 0
@@ -165,6 +167,7 @@ class GrpcLink:
                 raise BadFrame(f"{server} must begin with a welcome", reason="hello")
             self._limits = welcome
             self.connections += 1
+            self._refused.discard(server)
             self._turn(is_up=True)
             await self._exchange(call, server, welcome)
         except grpc.RpcError as error:

@@ -199,6 +199,13 @@ async def test_a_device_without_the_token_is_unauthenticated_at_once(token: str 
         assert secret not in str(caught.value)
 
 
+async def test_a_server_that_refuses_does_not_hide_one_that_takes_the_device(frame_HWC: UInt8) -> None:
+    async with serving(tokens={"robot": SECRET}) as strict, serving() as open_to_all:
+        servers = f"{strict.address},{open_to_all.address}"
+        async with splitrt.connect_async(servers, bundle="photos", deadline_ms=2000, strategy=to_the_server) as client:
+            assert (await client.infer(frame_HWC)).source == "remote"
+
+
 async def test_a_device_without_bundle_and_token_is_unauthenticated_too(tmp_path: Path) -> None:
     async with serving(tokens={"lab": SECRET}) as server:
         with pytest.raises(Unauthenticated, match="got none"):
