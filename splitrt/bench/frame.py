@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +125,14 @@ def _row(results: list[Result], alone: dict[str, float]) -> dict[str, Any]:
         "floor_ms": float(np.median(floors_ms)),
         "overhead_ms": float(np.median(overheads_ms)),
         "overheads_ms": overheads_ms,
-        **{
-            f"{stage}_ms": median(lambda result, stage=stage: getattr(result.timings, stage))  # type: ignore[misc]
-            for stage in ("head", "encode", "queue", "decode", "tail")
-        },
+        **{f"{stage}_ms": median(partial(_stage_ms, stage)) for stage in ("head", "encode", "queue", "decode", "tail")},
         "payload_bytes": median(lambda result: result.payload_bytes),
         "lost": sum(result.source != "remote" for result in results),
     }
+
+
+def _stage_ms(stage: str, result: Result) -> float:
+    return float(getattr(result.timings, stage))
 
 
 async def _request_ms(client: AsyncClient, encoded: Encoded, number: int) -> float:

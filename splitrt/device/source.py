@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,12 +62,12 @@ def _captured(source: int | str) -> Iterator[UInt8]:
     return _read(capture, cv2.COLOR_BGR2RGB, cv2.cvtColor)
 
 
-def _read(capture: object, code: int, convert: object) -> Iterator[UInt8]:
+def _read(capture: Any, code: int, convert: Any) -> Iterator[UInt8]:
     try:
         while True:
-            is_frame, frame_BGR = capture.read()  # type: ignore[attr-defined]
+            is_frame, frame_BGR = capture.read()
             if not is_frame:
                 return
-            yield convert(frame_BGR, code)  # type: ignore[operator]
+            yield convert(frame_BGR, code)
     finally:
-        capture.release()  # type: ignore[attr-defined]
+        capture.release()

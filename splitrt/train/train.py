@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from splitrt import families
 from splitrt.errors import ConfigError
 from splitrt.nn.split import Head, Tail, Whole
 from splitrt.train.data import class_names, read_split
+from splitrt.train.export import export_bundle
 from splitrt.train.loop import Report
 from splitrt.train.phases import train_bottleneck, train_whole
 from splitrt.train.recipe import Recipe
@@ -50,14 +52,12 @@ def train(recipe: Recipe, data: Path, out: Path, report: Report) -> Path:
         lambda: train_bottleneck(head, tail, whole, train_images, tune_images, PIXELS, recipe, report),
         report,
     )
-    from splitrt.train.export import export_bundle
-
     calibrate_images = read_split(data, recipe.data, "calibrate")
     labels = class_names(data, recipe.data)
     export_bundle(folder, recipe, head, tail, whole, calibrate_images, labels, PIXELS, report)
-    for file in kept.iterdir():
-        file.unlink()
-    kept.rmdir()
+    shutil.rmtree(kept)
+    if not any(kept.parent.iterdir()):
+        kept.parent.rmdir()
     return folder
 
 
