@@ -1,6 +1,7 @@
 """What was measured when a bundle was made: bytes and accuracy at every operating point.
 
-From the split `calibrate`, which neither training nor choices saw; test images appear in benchmarks only.
+From the split `calibrate`, which training did not see. The exit's rule is chosen on it, so the exit's curve
+here is no held-out figure; test images appear in benchmarks only.
 """
 
 from __future__ import annotations

@@ -52,10 +52,17 @@ def measure(asked: Asked) -> Claim:
         "link_bytes_at_1pt": min(within) if within else None,
         "saved_vs_jpeg": saved(ours, _front([row for row in rows if row["how"] == "jpeg"])),
         "saved_vs_webp": saved(ours, _front([row for row in rows if row["how"] == "webp"])),
-        "exit_accuracy": next(row["accuracy"] for row in rows if row["how"] == "exit"),
+        **_exit_figures(rows),
         "images": len(labels),
     }
     return Claim(summary=summary, rows=rows, draw=lambda file: _draw(rows, whole, file))
+
+
+def _exit_figures(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The exit asked for every frame, and where it is sure by its own threshold."""
+    found = [row for row in rows if row["how"] == "exit"]
+    keys = {"exit_accuracy": "accuracy", "exit_share": "share_sure", "exit_accuracy_when_sure": "accuracy_when_sure"}
+    return {name: found[0][key] for name, key in keys.items()} if found else {}
 
 
 def saved(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> float | None:
@@ -90,12 +97,15 @@ def _points(
     points = [(width, bits) for width in seam.widths for bits in seam.bits]
     right = {point: 0 for point in points}
     sizes: dict[tuple[int, int], list[int]] = {point: [] for point in points}
-    right_exit, has_exit = 0, False
+    right_exit, has_exit, sure, right_sure = 0, False, 0, 0
     for frame_HWC, label in zip(frames, labels, strict=True):
         looked = device.look(frame_HWC)
         if isinstance(looked.answer, Classes):
             has_exit = True
-            right_exit += int(looked.answer.scores.argmax() == label)
+            is_right = int(looked.answer.scores.argmax() == label)
+            right_exit += is_right
+            sure += looked.is_sure
+            right_sure += is_right * looked.is_sure
         encoded = [device.encode(looked, width, bits) for width, bits in points]
         outcomes = worker.run([_work(one) for one in encoded])
         for point, one, outcome in zip(points, encoded, outcomes, strict=True):
@@ -106,7 +116,9 @@ def _points(
         for point in points
     ]
     if has_exit:
-        rows.append(_row("exit", right_exit / len(labels), [0], len(labels)))
+        share, accuracy = sure / len(labels), right_sure / max(1, sure)
+        row = _row("exit", right_exit / len(labels), [0], len(labels))
+        rows.append(row | {"share_sure": share, "accuracy_when_sure": accuracy})
     return rows
 
 
