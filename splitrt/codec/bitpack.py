@@ -1,4 +1,4 @@
-"""Symbols of 2, 4 or 8 bits, packed without gaps, first symbol in the lowest bits of the first byte."""
+"""Symbols of 1 to 8 bits, packed without gaps, first symbol in the lowest bits of the first byte."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ def pack(symbols: UInt8, bits: int) -> bytes:
     flat = np.ascontiguousarray(symbols).reshape(-1)
     if bits == 8:
         return flat.tobytes()
+    if 8 % bits:
+        each = np.unpackbits(flat[:, None], axis=1, count=bits, bitorder="little")
+        return np.packbits(each, bitorder="little").tobytes()
+    # Whole symbols a byte: several times faster than one bit at a time.
     per_byte = 8 // bits
     rest = -len(flat) % per_byte
     if rest:
@@ -39,11 +43,22 @@ def unpack(packed: bytes, count: int, bits: int) -> UInt8:
     data = np.frombuffer(packed, np.uint8)
     if bits == 8:
         return data
+    flat, rest = _across_bytes(data, count, bits) if 8 % bits else _within_bytes(data, count, bits)
+    if rest.any():
+        raise BadFrame("bits past the last symbol must be zero", reason="trailing")
+    return flat
+
+
+def _within_bytes(data: UInt8, count: int, bits: int) -> tuple[UInt8, UInt8]:
     per_byte, mask = 8 // bits, np.uint8(2**bits - 1)
     lanes = np.empty((len(data), per_byte), np.uint8)
     for lane in range(per_byte):
         np.bitwise_and(data >> np.uint8(lane * bits), mask, out=lanes[:, lane])
     flat = lanes.reshape(-1)
-    if flat[count:].any():
-        raise BadFrame("bits past the last symbol must be zero", reason="trailing")
-    return flat[:count]
+    return flat[:count], flat[count:]
+
+
+def _across_bytes(data: UInt8, count: int, bits: int) -> tuple[UInt8, UInt8]:
+    each = np.unpackbits(data, bitorder="little")
+    symbols = np.packbits(each[: count * bits].reshape(count, bits), axis=1, bitorder="little")
+    return symbols.reshape(-1), each[count * bits :]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +19,20 @@ from splitrt.errors import BadFrame
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]
+Fit = Literal["cover", "stretch"]
 
 MAX_JPEG_PIXELS = 16 << 20
 
 
-def fit(frame_HWC: UInt8, height: int, width: int) -> UInt8:
-    """The centre of the frame in the shape height x width, scaled to it. A frame of that size is untouched."""
+def fit(frame_HWC: UInt8, height: int, width: int, how: Fit = "cover") -> UInt8:
+    """cover: the centre of the frame in the shape height x width, scaled to it; stretch: all of it, each side to its
+    size. A frame of that size is untouched.
+    """
     if frame_HWC.shape[:2] == (height, width):
         return frame_HWC
     image = Image.fromarray(frame_HWC)
+    if how == "stretch":
+        return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, reducing_gap=2.0))
     # Cut before scaling: the whole of a 1 x 65,500 strip, scaled to cover, would be gigabytes.
     scale = max(height / image.height, width / image.width)
     wide, high = min(image.width, width / scale), min(image.height, height / scale)

@@ -19,7 +19,7 @@ from splitrt.errors import ConfigError, InvalidInput
 Float32 = npt.NDArray[np.float32]
 UInt8 = npt.NDArray[np.uint8]
 
-BITS = (2, 4, 8)
+BITS = tuple(range(1, 9))
 MAX_RANGE = float(np.finfo(np.float32).max) / 2  # a wider one overflows on the way to symbols and back
 
 

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 from splitrt.codec.bitpack import UInt8, pack, packed_bytes, unpack
 from splitrt.errors import BadFrame
 
-BITS = st.sampled_from([2, 4, 8])
+BITS = st.integers(1, 8)
 relaxed = settings(deadline=None)
 
 
@@ -49,13 +49,19 @@ def test_any_bytes_unpack_to_what_packs_to_the_same_bytes_or_are_refused(data: b
 
 @pytest.mark.parametrize(
     ("bits", "wire"),
-    [(2, bytes([0b11_10_01_00, 0b01])), (4, bytes([0x10, 0x32, 0x01])), (8, bytes([0, 1, 2, 3, 1]))],
+    [
+        (2, bytes([0b11_10_01_00, 0b01])),
+        (3, bytes([0b10_001_000, 0b0_001_011_0])),
+        (4, bytes([0x10, 0x32, 0x01])),
+        (7, bytes([0b1_0000000, 0b10_000000, 0b011_00000, 0b0001_0000, 0b00000_000])),
+        (8, bytes([0, 1, 2, 3, 1])),
+    ],
 )
 def test_the_first_symbol_lies_in_the_lowest_bits(bits: int, wire: bytes) -> None:
     assert pack(np.array([0, 1, 2, 3, 1], np.uint8), bits) == wire
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("difference", [-1, 1])
 def test_one_byte_too_few_or_too_many_is_refused(bits: int, difference: int) -> None:
     wanted = packed_bytes(9, bits)
@@ -64,7 +70,7 @@ def test_one_byte_too_few_or_too_many_is_refused(bits: int, difference: int) -> 
     assert refusal.value.reason == "length"
 
 
-@pytest.mark.parametrize(("bits", "last"), [(2, 0b0100), (2, 0b1000_0000), (4, 0x10)])
+@pytest.mark.parametrize(("bits", "last"), [(1, 2), (2, 0b0100), (2, 0b1000_0000), (3, 2), (4, 0x10), (7, 0x40)])
 def test_a_bit_set_past_the_last_symbol_is_refused(bits: int, last: int) -> None:
     with pytest.raises(BadFrame) as refusal:
         unpack(bytes([0, last]), 8 // bits + 1, bits)

@@ -145,7 +145,7 @@ def test_what_is_no_bottleneck_is_refused_before_anything_is_computed(z_CHW: Flo
         quantise(z_CHW, ranges((-1, 1), (-1, 1)), 8)
 
 
-@pytest.mark.parametrize("bits", [-1, 0, 1, 3, 7, 16])
+@pytest.mark.parametrize("bits", [-1, 0, 9, 16])
 def test_other_bits_are_refused_both_ways(bits: int) -> None:
     with pytest.raises(InvalidInput, match=f"bits must be one of .* got {bits}"):
         quantise(values([0]), ranges((-1, 1)), bits)
