@@ -6,24 +6,14 @@ Dense (fused) blocks while the map is large, depthwise ones in the exit: see spl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
 from splitrt.errors import ConfigError
 from splitrt.nn.blocks import classifier, conv_bn, fused_residual, inverted_residual, scaled
-from splitrt.nn.bottleneck import SlimEncoder
-from splitrt.nn.split import FeatureShape, Head
+from splitrt.nn.split import FeatureShape, Front
 
 
-def build(
-    *,
-    widths: Sequence[int],
-    hidden_per_group: int = 16,
-    classes: int,
-    resolution: int = 128,
-    width: float = 1.0,
-) -> Head:
+def build(*, classes: int, resolution: int = 128, width: float = 1.0) -> Front:
     """resolution: side of the square frame, 96 to 160 and a multiple of 32; width: the channel multiplier."""
     if resolution % 32 or not 96 <= resolution <= 160:
         raise ConfigError(f"mobilenet.resolution must be 96, 128 or 160, got {resolution}")
@@ -34,6 +24,4 @@ def build(
         inverted_residual(scaled(32, width), scaled(48, width), expand=2, stride=2),
         classifier(scaled(48, width), scaled(96, width), classes),
     )
-    side = resolution // 4
-    encoder = SlimEncoder(cut, widths, hidden_per_group)
-    return Head(stem, exit_branch, encoder, FeatureShape(cut, side, side))
+    return Front(stem, exit_branch, FeatureShape(cut, resolution // 4, resolution // 4))

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from splitrt.errors import ConfigError
 from splitrt.nn.blocks import classifier
-from splitrt.nn.bottleneck import SlimEncoder
-from splitrt.nn.resnet import CHANNELS, blocks_per_stage, stage
-from splitrt.nn.split import FeatureShape, Head
+from splitrt.nn.pretrained import adopt
+from splitrt.nn.resnet import CHANNELS, blocks_per_stage, check_cut, stage
+from splitrt.nn.split import FeatureShape, Front
+
+PIXELS = {"height": 32, "width": 32, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
-def build(
-    *,
-    widths: Sequence[int],
-    hidden_per_group: int = 8,
-    classes: int,
-    resolution: int = 32,
-    depth: int = 20,
-    cut: int = 1,
-) -> Head:
+def build(*, classes: int, resolution: int = 32, depth: int = 20, cut: int = 1, exit: bool = False) -> Front:
     """depth: 6n + 2; cut: after stage 1 (16 channels at full side) or 2 (32 channels at half)."""
-    if cut not in (1, 2):
-        raise ConfigError(f"resnet.cut must be 1 or 2, got {cut}")
+    check_cut(cut)
     blocks = blocks_per_stage(depth)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(3, CHANNELS[0], 3, 1, 1, bias=False),
@@ -35,6 +28,12 @@ def build(
     for number in range(1, cut + 1):
         layers[f"layer{number}"] = stage(number, blocks)
     channels, side = CHANNELS[cut - 1], resolution // cut
-    exit_branch = classifier(channels, 64, classes)
-    encoder = SlimEncoder(channels, widths, hidden_per_group)
-    return Head(nn.Sequential(layers), exit_branch, encoder, FeatureShape(channels, side, side))
+    branch = classifier(channels, 64, classes) if exit else None
+    return Front(nn.Sequential(layers), branch, FeatureShape(channels, side, side))
+
+
+def pretrained(weights: Mapping[str, Tensor], **arguments: Any) -> dict[str, Tensor]:
+    """The state dict of a Front without its exit, of a checkpoint with names `conv1.weight`, `layer1.0..`; arguments as
+    `build`'s.
+    """
+    return adopt(build(**arguments | {"exit": False}), weights, lambda name: name.removeprefix("stem."))

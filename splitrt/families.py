@@ -24,12 +24,15 @@ def names() -> list[str]:
 
 
 def head_module(name: str) -> ModuleType:
-    """The module whose `build(**arguments)` gives a splitrt.nn.split.Head."""
+    """The module whose `build(**arguments)` gives a splitrt.nn.split.Front, the pieces of a device.
+
+    `pretrained(weights, **arguments)` maps published weights to its names; `PIXELS` is what these weights want.
+    """
     return _load(HEADS, name)
 
 
 def tail_module(name: str) -> ModuleType:
-    """The module whose `build(**arguments)` gives a splitrt.nn.split.Tail; `replaced` gives the stage it replaces."""
+    """The module whose `build(**arguments)` gives a splitrt.nn.split.Back, the pieces of a server."""
     return _load(TAILS, name)
 
 

@@ -1,31 +1,42 @@
-"""The server half of `resnet`: the bottleneck's decoder, the stages after the one it replaces, pooling, logits."""
+"""The server half of `resnet`: the block that halves the map, for which a bottleneck may stand, then the rest."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from splitrt.errors import ConfigError
-from splitrt.nn.bottleneck import Decoder
-from splitrt.nn.resnet import CHANNELS, blocks_per_stage, stage
-from splitrt.nn.split import FeatureShape, Tail
+from splitrt.nn.pretrained import adopt
+from splitrt.nn.resnet import CHANNELS, blocks_per_stage, check_cut, stage
+from splitrt.nn.split import Back, FeatureShape, Staged
+
+CUT = 1
 
 
-def build(*, widths: Sequence[int], classes: int, decoder_hidden: int = 64, depth: int = 20, cut: int = 1) -> Tail:
-    """depth and cut as in the head."""
-    if cut not in (1, 2):
-        raise ConfigError(f"resnet.cut must be 1 or 2, got {cut}")
+def build(*, classes: int, resolution: int = 32, depth: int = 20, cut: int = CUT) -> Back:
+    """As in the head."""
+    check_cut(cut)
+    blocks = blocks_per_stage(depth)
+    next_stage = list(stage(cut + 1, blocks).named_children())
     layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if next_stage[1:]:
+        layers[f"layer{cut + 1}"] = nn.Sequential(OrderedDict(next_stage[1:]))
     for number in range(cut + 2, 4):
-        layers[f"layer{number}"] = stage(number, blocks_per_stage(depth))
-    layers["pool"] = nn.AdaptiveAvgPool2d(1)
-    layers["flatten"] = nn.Flatten()
+        layers[f"layer{number}"] = stage(number, blocks)
+    layers["pool"] = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     layers["linear"] = nn.Linear(CHANNELS[2], classes)
-    return Tail(Decoder(max(widths), CHANNELS[cut], decoder_hidden), nn.Sequential(layers))
+    side = resolution // (2 * cut)
+    return Back(next_stage[0][1], Staged(layers), FeatureShape(CHANNELS[cut], side, side))
 
 
-def replaced(features: FeatureShape, *, depth: int = 20, cut: int = 1) -> nn.Module:
-    """The stage after the cut, for which encoder and decoder stand."""
-    return stage(cut + 1, blocks_per_stage(depth))
+def pretrained(weights: Mapping[str, Tensor], **arguments: Any) -> dict[str, Tensor]:
+    """As in the head, of a Back."""
+    replaced = f"layer{arguments.get('cut', CUT) + 1}.0"
+
+    def original(name: str) -> str:
+        part, rest = name.split(".", 1)
+        return f"{replaced}.{rest}" if part == "replaced" else rest
+
+    return adopt(build(**arguments), weights, original)

@@ -13,16 +13,21 @@ from splitrt.errors import ConfigError
 pytestmark = pytest.mark.torch
 
 
-def test_both_built_in_families_are_found() -> None:
-    assert {"mobilenet", "resnet"} <= set(families.names())
+BUILT_IN = ("darknet", "fastestdet", "mobilenet", "resnet")
 
 
-@pytest.mark.parametrize("name", ["mobilenet", "resnet"])
+def test_every_built_in_family_is_found() -> None:
+    assert set(BUILT_IN) <= set(families.names())
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_a_name_means_one_module_on_each_side(name: str) -> None:
     head, tail = families.head_module(name), families.tail_module(name)
     assert head.__name__ == f"head_models.{name}"
     assert tail.__name__ == f"tail_models.{name}"
-    assert all(callable(verb) for verb in (head.build, tail.build, tail.replaced))
+    assert callable(head.build)
+    assert callable(tail.build)
+    assert hasattr(head, "pretrained") == hasattr(tail, "pretrained")
 
 
 def test_the_built_in_bundle_names_a_family_that_is_installed(photos: Bundle) -> None:
@@ -30,7 +35,7 @@ def test_the_built_in_bundle_names_a_family_that_is_installed(photos: Bundle) ->
 
 
 @pytest.mark.parametrize("find", [families.head_module, families.tail_module])
-@pytest.mark.parametrize(("name", "meant"), [("mobilnet", "mobilenet"), ("resnet20", "resnet")])
+@pytest.mark.parametrize(("name", "meant"), [("mobilnet", "mobilenet"), ("resnet20", "resnet"), ("dark", "darknet")])
 def test_a_near_miss_is_answered_with_the_name_that_was_meant(find: type[ModuleType], name: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=f"got '{name}'; did you mean '{meant}'"):
         find(name)
@@ -38,5 +43,5 @@ def test_a_near_miss_is_answered_with_the_name_that_was_meant(find: type[ModuleT
 
 @pytest.mark.parametrize("name", ["os", "head_models.resnet", "../resnet", ""])
 def test_a_module_path_is_no_family(name: str) -> None:
-    with pytest.raises(ConfigError, match="family must be one of mobilenet, resnet"):
+    with pytest.raises(ConfigError, match="family must be one of darknet, fastestdet, mobilenet, resnet"):
         families.head_module(name)

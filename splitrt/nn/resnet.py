@@ -22,6 +22,13 @@ def blocks_per_stage(depth: int) -> int:
     return (depth - 2) // 6
 
 
+def check_cut(cut: int) -> None:
+    """Raises ConfigError naming the nearest stage that a cut can follow."""
+    if cut not in (1, 2):
+        nearest = min(2, max(1, cut))
+        raise ConfigError(f"resnet.cut must be 1 or 2 (the stage it follows), got {cut}; the nearest is {nearest}")
+
+
 class BasicBlock(nn.Module):
     """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
 

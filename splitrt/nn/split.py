@@ -1,66 +1,117 @@
-"""The two halves of a split model, as the families build them.
+"""A network in pieces, and the two halves that a bottleneck makes of it.
 
-Shape letters: B batch, F feature channels at the cut, Z bottleneck channels, N classes, H W space.
+Shape letters: B batch, F feature channels at the cut, R restored channels, Z bottleneck channels, N outputs,
+H W h w space.
 
-    image ── stem ──┬── exit ── logits                        device
+    image ── stem ──┬── exit ── logits                          device
                     └── encoder(width) ── z
-    z ── decoder ── restored ── body ── logits                server
-    image ── stem ── replaced ── restored ── body ── logits   the whole model, undivided
+    z, width ── decoder ── restored ── body ── outputs          server
+    image ── stem ── replaced ── restored ── body ── outputs    the whole model, undivided
 
-Encoder and decoder together stand for the stage `replaced`: the decoder restores what that stage would
-have given (head distillation: Matsubara et al., arXiv:2007.15818).
+A family gives the pieces: `Front` (stem, exit) and `Back` (replaced, body). Any bottleneck goes between them:
+encoder and decoder together stand for the stage `replaced`, and the decoder restores what that stage would have
+given (head distillation: Matsubara et al., arXiv:2007.15818).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from splitrt.nn.bottleneck import Decoder, SlimEncoder
+from splitrt.nn.bottleneck import Bottleneck, Decoder, PlainDecoder, PlainEncoder, SlimEncoder
 
 
 class FeatureShape(NamedTuple):
-    """Channels, height and width of the features at the cut."""
+    """Channels, height and width of a map."""
 
     channels: int
     height: int
     width: int
 
 
-class Head(nn.Module):
-    """Device side. `exit` and `encoder` both read what `stem` gives: (B, 3, H, W) -> (B, F, H', W')."""
+class Body(Protocol):
+    """restored_BRhw to outputs; `stages` gives what distillation matches on the way, the outputs last."""
 
-    def __init__(self, stem: nn.Module, exit: nn.Module, encoder: SlimEncoder, features: FeatureShape) -> None:
+    def __call__(self, restored_BRhw: Tensor) -> Tensor: ...
+
+    def stages(self, restored_BRhw: Tensor) -> list[Tensor]: ...
+
+
+class Staged(nn.Sequential):
+    """Layers in a row, each a stage."""
+
+    def stages(self, x_BRhw: Tensor) -> list[Tensor]:
+        """What every stage gives, the outputs last."""
+        given: list[Tensor] = []
+        for layer in self:
+            given.append(layer(given[-1] if given else x_BRhw))
+        return given
+
+
+class Front(nn.Module):
+    """The pieces of a device: stem (B, 3, H', W') -> (B, F, H, W), and an exit that reads these features, or none."""
+
+    def __init__(self, stem: nn.Module, exit: nn.Module | None, features: FeatureShape) -> None:
         super().__init__()
         self.stem = stem
         self.exit = exit
-        self.encoder = encoder
         self.features = features
 
 
-class Tail(nn.Module):
-    """Server side: z_BZHW (channels not sent are zero) -> logits_BN."""
+class Back(nn.Module):
+    """The pieces of a server: `replaced` (B, F, H, W) -> (B, R, h, w), for which a bottleneck stands, and `body`,
+    restored to outputs.
 
-    def __init__(self, decoder: Decoder, body: nn.Module) -> None:
+    `body.stages(restored)` gives what distillation matches on the way, outputs last; a body whose answer is made
+    of them by rule (detections of a map) does that in `forward` alone.
+    """
+
+    def __init__(self, replaced: nn.Module, body: nn.Module, restored: FeatureShape) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.replaced = replaced
         self.body = body
+        self.restored = restored
 
-    def forward(self, z_BZHW: Tensor) -> Tensor:
-        logits_BN: Tensor = self.body(self.decoder(z_BZHW))
-        return logits_BN
+
+class Head(nn.Module):
+    """Device side: `exit` and `encoder` both read what `stem` gives."""
+
+    def __init__(self, front: Front, stride: int, bottleneck: Bottleneck | None) -> None:
+        """stride: side of the features over side of the bottleneck. Without a bottleneck the features are sent."""
+        super().__init__()
+        self.stem = front.stem
+        self.exit = front.exit
+        channels = front.features.channels
+        self.encoder: SlimEncoder | PlainEncoder = (
+            bottleneck.encoder(channels, stride) if bottleneck else PlainEncoder(channels)
+        )
+
+
+class Tail(nn.Module):
+    """Server side: z_BZhw (channels not sent are zero), place_B of each frame's width -> outputs_BN."""
+
+    def __init__(self, back: Back, bottleneck: Bottleneck | None) -> None:
+        super().__init__()
+        self.decoder: Decoder | PlainDecoder = (
+            bottleneck.decoder(back.restored.channels) if bottleneck else PlainDecoder(back.replaced)
+        )
+        self.body = back.body
+
+    def forward(self, z_BZhw: Tensor, place_B: Tensor) -> Tensor:
+        outputs_BN: Tensor = self.body(self.decoder(z_BZhw, place_B))
+        return outputs_BN
 
 
 class Whole(nn.Module):
     """The undivided model: the teacher of the bottleneck, and every benchmark's reference."""
 
-    def __init__(self, stem: nn.Module, replaced: nn.Module, body: nn.Module) -> None:
+    def __init__(self, front: Front, back: Back) -> None:
         super().__init__()
-        self.stem = stem
-        self.replaced = replaced
-        self.body = body
+        self.stem = front.stem
+        self.replaced = back.replaced
+        self.body = back.body
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        logits_BN: Tensor = self.body(self.replaced(self.stem(x_BCHW)))
-        return logits_BN
+        outputs_BN: Tensor = self.body(self.replaced(self.stem(x_BCHW)))
+        return outputs_BN
