@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated
+from types import TracebackType
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -14,9 +16,10 @@ def train(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data sets. Default: the one SPLITRT_DATA names.")
     ] = None,
+    seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
 ) -> None:
-    """Train, distil, calibrate and export. An interrupted run goes on after its last whole phase.
+    """Train, distil, calibrate and export. An interrupted run goes on after its last whole epoch, to the same result.
 
     Example: splitrt train recipes/photos.toml --out runs --data data
     """
@@ -34,4 +37,37 @@ def train(
     if folder is None:
         raise ConfigError("training needs data: give its folder with --data or SPLITRT_DATA")
     torch.set_num_threads(threads)
-    run(read_recipe(recipe), folder, out, lambda line: print(line, flush=True))
+    asked = read_recipe(recipe)
+    if seed is not None:
+        asked = asked.model_copy(update={"seed": seed})
+    with Terminal() as watch:
+        run(asked, folder, out, watch)
+
+
+class Terminal(AbstractContextManager["Terminal"]):
+    """A line an epoch and, on a terminal, a bar of the phase that runs."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, transient=True)
+        self._bars: dict[str, Any] = {}
+
+    def line(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        if phase not in self._bars:
+            self._bars[phase] = self._progress.add_task(phase, total=total)
+        self._progress.update(self._bars[phase], completed=done)
+
+    def __enter__(self) -> Self:
+        if self._progress.console.is_terminal:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()

@@ -9,33 +9,69 @@ from splitrt.manifest import Exit
 from splitrt.train.recipe import Recipe
 
 
-def write_card(folder: Path, recipe: Recipe, calibration: Calibration, exit_rule: Exit) -> None:
-    """Numbers of the calibration split only: accuracy on test images is a benchmark's to report."""
+def write_card(folder: Path, recipe: Recipe, calibration: Calibration, exit_rule: Exit | None) -> None:
+    """Numbers of the calibration split only: scores on test images are a benchmark's to report."""
     rows = [
         f"| {point.width} | {point.bits} | {point.payload_bytes_mean:.0f} | {point.payload_bytes_p95:.0f} "
         f"| {100 * point.accuracy:.1f} |"
         for point in calibration.points
     ]
-    curve = calibration.exit
-    at = "never" if curve is None or curve.accuracy_at_threshold is None else (
-        f"{100 * curve.share_at_threshold:.0f} % of frames, {100 * curve.accuracy_at_threshold:.1f} % of them right"
-    )  # fmt: skip
     lines = [
         f"# {recipe.name} {recipe.version}",
         "",
-        f"Family `{recipe.family}`, trained from scratch by `recipes/{recipe.name}.toml` on the data set "
-        f"`{recipe.data}`, seed {recipe.seed}.",
+        _origin(recipe),
         "",
-        f"Measured on the {calibration.images} images of the calibration split, which training did not see. The "
-        "exit's temperature and threshold were chosen on them, so its line at the threshold flatters it. Held-out "
-        "figures, on test images: `splitrt bench rate`, results under docs/results.",
+        _seam(recipe),
+        "",
+        f"Measured on the {calibration.images} images of the calibration split, which training did not see; "
+        "held-out figures, on test images: `splitrt bench rate`, results under docs/results.",
         "",
         f"- undivided model: {100 * calibration.whole_accuracy:.1f} %",
-        f"- early exit alone: {100 * curve.accuracy:.1f} %" if curve else "- no early exit",
-        f"- exit at its threshold {exit_rule.threshold:.3f} (temperature {exit_rule.temperature:.2f}): {at}",
+        *_exit(calibration, exit_rule),
         "",
-        "| width | bits | payload bytes, mean | 95th percentile | accuracy % |",
+        f"| width | bits | payload bytes, mean | 95th percentile | {calibration.score} % |",
         "|---|---|---|---|---|",
         *rows,
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n")
+
+
+def _origin(recipe: Recipe) -> str:
+    if recipe.seam.form == "plain":
+        return (
+            f"Family `{recipe.family}` with published weights, split without training: the features themselves are "
+            "sent. Other photographs than those measured on were looked at for ranges and tables."
+        )
+    of = f"Family `{recipe.family}`, recipe `{recipe.name}`, data set `{recipe.data}`, seed {recipe.seed}: "
+    teacher = "trained from scratch on labels" if recipe.whole else "from published weights"
+    method, labels = recipe.bottleneck.method.upper(), "with" if recipe.bottleneck.label_weight else "without"
+    course = f"the undivided model {teacher}, a {recipe.seam.form} bottleneck distilled into it by {method} "
+    course += f"{labels} labels"
+    if recipe.finetune is None:
+        return f"{of}{course}."
+    tuned = "with labels" if recipe.finetune.label_weight else "without labels"
+    return f"{of}{course}, then decoder and tail fine-tuned {tuned}, the encoder frozen."
+
+
+def _seam(recipe: Recipe) -> str:
+    trained = ", ".join(str(bits) for bits in recipe.bottleneck.bits)
+    between = [str(bits) for bits in recipe.seam.bits if bits not in recipe.bottleneck.bits]
+    if recipe.seam.form == "plain":
+        return "Ranges leave out 0.1 % of the values on either side. Coded under frozen integer tables."
+    more = f"; {', '.join(between)} by gains between theirs" if between else ""
+    return f"Bit depths trained with a rate term: {trained}{more}. Coded under frozen integer tables."
+
+
+def _exit(calibration: Calibration, exit_rule: Exit | None) -> list[str]:
+    curve = calibration.exit
+    if curve is None or exit_rule is None:
+        return ["- no early exit"]
+    at = "never"
+    if curve.accuracy_at_threshold is not None:
+        share, right = 100 * curve.share_at_threshold, 100 * curve.accuracy_at_threshold
+        at = f"{share:.0f} % of frames, {right:.1f} % of them right"
+    return [
+        f"- early exit alone: {100 * curve.accuracy:.1f} %",
+        f"- exit at its threshold {exit_rule.threshold:.3f} (temperature {exit_rule.temperature:.2f}): {at}; both were "
+        "chosen on these images, which flatters this line",
+    ]

@@ -1,12 +1,15 @@
-"""Labelled photographs in splits that cannot be mixed up.
+"""Photographs in splits that cannot be mixed up.
 
 Shape letters: B batch, H W space.
-Training reads `train`, choices while building read `tune`, thresholds and rates come from `calibrate`.
+Training reads `train`, choices while building read `tune`, thresholds, tables and rates come from `calibrate`.
 There is no way to name a test split here: benchmarks read it, recipes cannot.
+
+`photographs` is for distillation without labels: training photographs of ImageNet and scenes, label -1.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,86 +22,126 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from splitrt.codec import pixels as codec_pixels
 from splitrt.errors import ConfigError
+from splitrt.manifest import Pixels
 
 UInt8 = npt.NDArray[np.uint8]
 Int64 = npt.NDArray[np.int64]
+Ranges = dict[str, tuple[int, int]]  # of a split: first and one-past-last image
 
-# First and one-past-last image of each split in train.npz.
-SPLITS: dict[str, dict[str, tuple[int, int]]] = {
+ARCHIVES: dict[str, Ranges] = {
     "scenes": {"train": (0, 8_500), "tune": (8_500, 9_000), "calibrate": (9_000, 10_000)},
     "cifar10": {"train": (0, 27_000), "tune": (27_000, 28_000), "calibrate": (28_000, 30_000)},
 }
+IMAGENET: Ranges = {"train": (0, 300), "tune": (300, 340), "calibrate": (340, 400)}
+IMAGENET_REPEATS = 6  # of its few photographs, beside as many thousands of smaller ones
+SCENES_SHARE: Ranges = {"train": (0, 2_000), "tune": (8_500, 8_540), "calibrate": (9_000, 9_040)}
+SETS = (*ARCHIVES, "photographs")
+SPLITS = ("train", "tune", "calibrate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
-    """Frames as HWC bytes with their labels."""
+    """Frames as HWC bytes with their labels; `split` says what they may be used for."""
 
     frames_BHWC: UInt8
     labels_B: Int64
+    split: str
 
     def __len__(self) -> int:
         return len(self.labels_B)
 
+    def some(self, most: int) -> Images:
+        """The first `most`."""
+        return Images(frames_BHWC=self.frames_BHWC[:most], labels_B=self.labels_B[:most], split=self.split)
 
-def read_split(folder: Path, name: str, split: str) -> Images:
-    """Decode one split of a data set. Raises ConfigError where name, split or file is not there."""
-    if name not in SPLITS:
-        raise ConfigError(f"data must be one of {', '.join(SPLITS)}, got {name!r}")
-    if split not in SPLITS[name]:
-        raise ConfigError(f"split must be one of {', '.join(SPLITS[name])}, got {split!r}")
-    path = folder / name / "train.npz"
-    if not path.is_file():
-        raise ConfigError(f"training data must be at {path}; give its folder with --data or SPLITRT_DATA")
-    first, stop = SPLITS[name][split]
-    return decode_archive(path, first, stop)
+    @property
+    def has_labels(self) -> bool:
+        return bool((self.labels_B >= 0).all())
 
 
-def decode_archive(path: Path, first: int, stop: int | None = None) -> Images:
+def read_split(folder: Path, name: str, split: str, pixels: Pixels) -> Images:
+    """One split of a data set at the size of `pixels`. Raises ConfigError where name, split or file is not there."""
+    if name not in SETS:
+        raise ConfigError(f"data must be one of {', '.join(SETS)}, got {name!r}")
+    if split not in SPLITS:
+        raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if name in ARCHIVES:
+        first, stop = ARCHIVES[name][split]
+        frames, labels = read_archive(_there(folder / name / "train.npz"), first, stop)
+        return Images(frames_BHWC=_fitted(frames, pixels), labels_B=labels, split=split)
+    frames = _imagenet(folder / "imagenet_tinydarknet", split)
+    frames *= IMAGENET_REPEATS if split == "train" else 1
+    first, stop = SCENES_SHARE[split]
+    frames += read_archive(_there(folder / "scenes/train.npz"), first, stop)[0]
+    stacked = _fitted(frames, pixels)
+    return Images(frames_BHWC=stacked, labels_B=np.full(len(stacked), -1, np.int64), split=split)
+
+
+def read_archive(path: Path, first: int, stop: int) -> tuple[list[UInt8], Int64]:
     """Images `first` to `stop` of an archive of concatenated JPEG files."""
     with np.load(path, allow_pickle=False) as archive:
         jpeg, offset, label = archive["jpeg"], archive["offset"], archive["label"]
-    stop = len(label) if stop is None else stop
-    frames = [
-        np.asarray(Image.open(io.BytesIO(jpeg[offset[i] : offset[i + 1]].tobytes())).convert("RGB"))
-        for i in range(first, stop)
-    ]
-    return Images(frames_BHWC=np.stack(frames), labels_B=label[first:stop].astype(np.int64))
+    frames = [_decoded(jpeg[offset[i] : offset[i + 1]].tobytes()) for i in range(first, stop)]
+    return frames, label[first:stop].astype(np.int64)
 
 
-def class_names(folder: Path, name: str) -> list[str]:
-    path = folder / name / "classes.txt"
-    return path.read_text().split() if path.is_file() else []
+def class_names(file: Path) -> list[str]:
+    """A name a line; none where there is no such file."""
+    return file.read_text().splitlines() if file.is_file() else []
 
 
-def to_tensor(frames_BHWC: UInt8, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def to_tensor(frames_BHWC: UInt8, pixels: Pixels) -> Tensor:
     """Bytes to what a stem reads: (B, H, W, 3) in 0..255 -> (B, 3, H, W), normalised."""
     x_BCHW = torch.from_numpy(frames_BHWC).permute(0, 3, 1, 2).float() / 255
     shape = (1, 3, 1, 1)
-    x_BCHW = (x_BCHW - torch.tensor(mean).view(shape)) / torch.tensor(std).view(shape)
+    x_BCHW = (x_BCHW - torch.tensor(pixels.mean).view(shape)) / torch.tensor(pixels.std).view(shape)
     return x_BCHW.contiguous(memory_format=torch.channels_last)
 
 
-def shuffled(images: Images, batch: int, generator: torch.Generator) -> Iterator[tuple[UInt8, Int64]]:
+def shuffled(images: Images, batch: int) -> Iterator[tuple[UInt8, Int64]]:
     """One epoch in random order; a last batch that is not full is left out."""
-    order = torch.randperm(len(images), generator=generator).numpy()
+    order = torch.randperm(len(images)).numpy()
     for start in range(0, len(order) - batch + 1, batch):
         chosen = order[start : start + batch]
         yield images.frames_BHWC[chosen], images.labels_B[chosen]
 
 
-def augment(x_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+def augment(x_BCHW: Tensor) -> Tensor:
     """Flip, shift by up to a sixteenth of the side and change contrast and brightness, a draw a frame."""
-    batch, side = x_BCHW.shape[0], x_BCHW.shape[2]
-    pad = max(1, side // 16)
+    batch, _, height, width = x_BCHW.shape
+    pad = max(1, min(height, width) // 16)
     padded = F.pad(x_BCHW, (pad, pad, pad, pad), mode="reflect")
-    rows, columns = torch.randint(0, 2 * pad + 1, (2, batch), generator=generator).tolist()
-    flips = (torch.rand(batch, generator=generator) < 0.5).tolist()
+    rows, columns = torch.randint(0, 2 * pad + 1, (2, batch)).tolist()
+    flips = (torch.rand(batch) < 0.5).tolist()
     frames = []
     for i, (row, column, flip) in enumerate(zip(rows, columns, flips, strict=True)):
-        frame = padded[i, :, row : row + side, column : column + side]
+        frame = padded[i, :, row : row + height, column : column + width]
         frames.append(frame.flip(-1) if flip else frame)
-    gain_B111 = 1 + 0.2 * (2 * torch.rand(batch, 1, 1, 1, generator=generator) - 1)
-    lift_B111 = 0.2 * (2 * torch.rand(batch, 1, 1, 1, generator=generator) - 1)
+    gain_B111 = 1 + 0.2 * (2 * torch.rand(batch, 1, 1, 1) - 1)
+    lift_B111 = 0.2 * (2 * torch.rand(batch, 1, 1, 1) - 1)
     return (torch.stack(frames) * gain_B111 + lift_B111).contiguous(memory_format=torch.channels_last)
+
+
+def _imagenet(folder: Path, split: str) -> list[UInt8]:
+    with _there(folder / "train_labels.csv").open() as lines:
+        names = [row["file"] for row in csv.DictReader(lines)]
+    # Sorted by class: every k-th keeps the classes of all three splits alike.
+    order = np.random.default_rng(0).permutation(len(names))
+    first, stop = IMAGENET[split]
+    return [_decoded((folder / "train_images" / Path(names[i]).name).read_bytes()) for i in order[first:stop]]
+
+
+def _decoded(jpeg: bytes) -> UInt8:
+    return np.asarray(Image.open(io.BytesIO(jpeg)).convert("RGB"))
+
+
+def _fitted(frames: list[UInt8], pixels: Pixels) -> UInt8:
+    return np.stack([codec_pixels.fit(frame, pixels.height, pixels.width, pixels.fit) for frame in frames])
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise ConfigError(f"training data must be at {path}; give its folder with --data or SPLITRT_DATA")
+    return path

@@ -7,30 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import warnings
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from splitrt.calibration import write_calibration
-from splitrt.codec import pixels as codec_pixels
-from splitrt.codec.quantise import Ranges, dequantise, quantise
+from splitrt.codec.payload import encode
+from splitrt.codec.quantise import dequantise, quantise
 from splitrt.codec.tables import Tables
 from splitrt.golden import Golden
-from splitrt.manifest import Manifest, Output, Pixels, Seam, write_manifest
+from splitrt.manifest import Manifest, Seam, write_manifest
 from splitrt.nn.split import Head, Tail, Whole
-from splitrt.train.calibrate import calibrate
+from splitrt.train.calibrate import bottlenecks, calibrate
 from splitrt.train.card import write_card
-from splitrt.train.data import Images
-from splitrt.train.loop import Pixels as MeanStd
-from splitrt.train.loop import Report
+from splitrt.train.data import Images, to_tensor
+from splitrt.train.loop import Watch
 from splitrt.train.recipe import Recipe
 
-GOLDEN_TOLERANCE = 2e-3  # of logits and bottleneck values between runtimes and instruction sets
+GOLDEN_TOLERANCE = 2e-3  # of outputs and bottleneck values between runtimes and instruction sets
 OPSET = 18
+
+T = TypeVar("T", bound=np.generic)
 
 
 def export_bundle(
@@ -39,30 +43,34 @@ def export_bundle(
     head: Head,
     tail: Tail,
     whole: Whole,
+    tables: Tables,
     images: Images,
     labels: list[str],
-    mean_std: MeanStd,
-    report: Report,
+    watch: Watch,
 ) -> None:
-    """Write the bundle. `images` is the calibration split: thresholds and rates come from it alone."""
+    """Write the bundle. `images` is the calibration split: thresholds and rates come from it alone.
+
+    The folder appears when all of it is there: what an interrupted export leaves is in nobody's way.
+    """
     for part in (head, tail, whole):
         part.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    channels = max(recipe.seam.widths)
-    # The encoder ends in tanh: its range is known, no photograph is needed to find it.
-    ranges = Ranges(low_C=np.full(channels, -1, np.float32), high_C=np.full(channels, 1, np.float32))
-    calibration, exit_rule = calibrate(head, tail, whole, images, mean_std, ranges, recipe.seam, recipe.data)
-    report(f"calibrated on {calibration.images} images: whole {calibration.whole_accuracy:.3f}")
+    calibration, exit_rule = calibrate(head, tail, whole, tables, images, recipe)
+    watch.line(f"calibrated on {calibration.images} images: {calibration.score} {calibration.whole_accuracy:.3f} whole")
 
+    finished, folder = folder, folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(folder, ignore_errors=True)
     (folder / "head").mkdir(parents=True)
-    height, width = images.frames_BHWC.shape[1:3]
-    write_graphs(folder, head, tail, whole, (height, width))
+    golden = golden_sample(head, tail, whole, tables, images, recipe)
+    height, width = golden.z_KZHW.shape[2:]
+    write_graphs(folder, head, tail, whole, recipe, (tables.channels, height, width))
     save_file(_weights(head), folder / "head.safetensors")
     save_file(_weights(tail), folder / "tail.safetensors")
-    Tables(ranges=ranges).save(folder / "tables.npz")
+    tables.save(folder / "tables.npz")
     (folder / "calibration.json").write_bytes(write_calibration(calibration))
-    golden_sample(head, tail, whole, images, mean_std, ranges, recipe).save(folder / "golden.npz")
+    golden.save(folder / "golden.npz")
 
-    stride = head.encoder.stride
+    seam = recipe.seam
+    is_plain, is_sum = seam.form == "plain", seam.form == "ensemble"
     manifest = Manifest(
         schema_version=1,
         name=recipe.name,
@@ -70,42 +78,46 @@ def export_bundle(
         family=recipe.family,
         head_arguments=recipe.model | recipe.head,
         tail_arguments=recipe.model | recipe.tail,
-        pixels=Pixels(height=height, width=width, mean=_three(mean_std[0]), std=_three(mean_std[1])),
-        output=Output(kind="classes", labels=tuple(labels)),
+        pixels=recipe.pixels,
+        output=recipe.output.model_copy(update={"labels": tuple(labels)}),
         seam=Seam(
-            widths=recipe.seam.widths,
-            bits=recipe.seam.bits,
-            height=head.features.height // stride,
-            width=head.features.width // stride,
+            widths=seam.widths,
+            bits=seam.bits,
+            height=height,
+            width=width,
+            sum_channels=seam.channels if is_sum else None,
         ),
+        bottleneck=None if is_plain else {"hidden": seam.hidden, "decoder_hidden": seam.decoder_hidden},
         exit=exit_rule,
         golden_tolerance=GOLDEN_TOLERANCE,
         files=digests(folder),
     )
     (folder / "manifest.toml").write_bytes(write_manifest(manifest))
     write_card(folder, recipe, calibration, exit_rule)
-    report(f"written: {folder}")
+    folder.rename(finished)
+    watch.line(f"written: {finished}")
 
 
-def write_graphs(folder: Path, head: Head, tail: Tail, whole: Whole, side: tuple[int, int]) -> None:
+def write_graphs(
+    folder: Path, head: Head, tail: Tail, whole: Whole, recipe: Recipe, seam_CHW: tuple[int, int, int]
+) -> None:
     """head/stem, head/exit, head/encoder_k, tail and whole as ONNX; the server's with a free batch size."""
+    side = (recipe.pixels.height, recipe.pixels.width)
     frame_BCHW = torch.zeros(1, 3, *side)
     with torch.inference_mode():
         features_BFHW = head.stem(frame_BCHW)
     _onnx(head.stem, (frame_BCHW,), folder / "head/stem.onnx", ["frame"], ["features"])
-    _onnx(head.exit, (features_BFHW,), folder / "head/exit.onnx", ["features"], ["logits"])
-    hidden: tuple[Tensor, ...] = ()
-    for k, group in enumerate(head.encoder.groups, start=1):
-        names = ["features", "hidden"][: 1 + len(hidden)]
-        _onnx(group, (features_BFHW, *hidden), folder / f"head/encoder_{k}.onnx", names, ["z", "hidden_out"])
+    if head.exit is not None:
+        _onnx(head.exit, (features_BFHW,), folder / "head/exit.onnx", ["features"], ["logits"])
+    carried: tuple[Tensor, ...] = ()
+    for k, link in enumerate(head.encoder.links, start=1):
+        names = ["features", "hidden"][: 1 + len(carried)]
+        _onnx(link, (features_BFHW, *carried), folder / f"head/encoder_{k}.onnx", names, ["z", "hidden_out"])
         with torch.inference_mode():
-            hidden = (group(features_BFHW, *hidden)[1],)
-    stride = head.encoder.stride
-    height, width = head.features.height // stride, head.features.width // stride
-    z_BZHW = torch.zeros(2, max(head.encoder.widths), height, width)
-    _onnx(tail, (z_BZHW,), folder / "tail.onnx", ["z"], ["outputs"], free_batch=True)
-    frames_BCHW = torch.zeros(2, 3, *side)
-    _onnx(whole, (frames_BCHW,), folder / "whole.onnx", ["frame"], ["outputs"], free_batch=True)
+            carried = (link(features_BFHW, *carried)[1],)
+    inputs = (torch.zeros(2, *seam_CHW), torch.zeros(2, dtype=torch.int64))
+    _onnx(tail, inputs, folder / "tail.onnx", ["z", "place"], ["outputs"], free_batch=True)
+    _onnx(whole, (torch.zeros(2, 3, *side),), folder / "whole.onnx", ["frame"], ["outputs"], free_batch=True)
 
 
 def _onnx(
@@ -136,30 +148,39 @@ def _onnx(
 
 
 @torch.inference_mode()
-def golden_sample(
-    head: Head, tail: Tail, whole: Whole, images: Images, mean_std: MeanStd, ranges: Ranges, recipe: Recipe
-) -> Golden:
+def golden_sample(head: Head, tail: Tail, whole: Whole, tables: Tables, images: Images, recipe: Recipe) -> Golden:
     """Every stage's output for the first calibration image."""
-    frame_HWC = images.frames_BHWC[0]
-    x_BCHW = torch.from_numpy(codec_pixels.normalise(frame_HWC, *mean_std))[None]
-    features_BFHW = head.stem(x_BCHW)
-    z_ZHW = head.encoder(features_BFHW, ranges.channels)[0].numpy()
+    first = images.some(1)
+    x_BCHW = to_tensor(first.frames_BHWC, recipe.pixels)
     bits = max(recipe.seam.bits)
-    symbols_ZHW = quantise(z_ZHW, ranges, bits)
-    seen_ZHW = dequantise(symbols_ZHW, ranges, bits)
-    rows = []
-    for width in recipe.seam.widths:
-        narrow_ZHW = seen_ZHW.copy()
-        narrow_ZHW[width:] = 0
-        rows.append(tail(torch.from_numpy(narrow_ZHW)[None])[0].numpy())
+    ranges = tables.ranges_at(bits)
+    values, symbols, outputs = [], [], []
+    for place, z_BZhw in enumerate(bottlenecks(head, first, recipe)):
+        z_Zhw = z_BZhw[0]
+        sent_Zhw = quantise(z_Zhw, ranges, bits)
+        seen_Zhw = _wide(dequantise(sent_Zhw, ranges, bits), tables.channels)
+        values.append(_wide(z_Zhw, tables.channels))
+        symbols.append(_wide(sent_Zhw, tables.channels))
+        outputs.append(tail(torch.from_numpy(seen_Zhw)[None], torch.tensor([place]))[0].numpy())
+    codec, payload = encode(symbols[-1], bits, tables.prior_at(bits))
+    exit_logits = np.empty(0, np.float32) if head.exit is None else head.exit(head.stem(x_BCHW))[0].numpy()
     return Golden(
-        frame_HWC=frame_HWC,
-        exit_N=head.exit(features_BFHW)[0].numpy(),
-        z_ZHW=z_ZHW,
-        symbols_ZHW=symbols_ZHW,
-        tail_KN=np.stack(rows),
+        frame_HWC=first.frames_BHWC[0],
+        exit_N=exit_logits,
+        z_KZHW=np.stack(values),
+        symbols_KZHW=np.stack(symbols),
+        payload=np.frombuffer(payload, np.uint8),
+        codec=np.array([int(codec)], np.uint8),
+        tail_KN=np.stack(outputs),
         whole_N=whole(x_BCHW)[0].numpy(),
     )
+
+
+def _wide(narrow_CHW: npt.NDArray[T], channels: int) -> npt.NDArray[T]:
+    """Zero channels appended."""
+    wide_CHW = np.zeros((channels, *narrow_CHW.shape[1:]), narrow_CHW.dtype)
+    wide_CHW[: len(narrow_CHW)] = narrow_CHW
+    return wide_CHW
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -176,8 +197,3 @@ def digests(folder: Path) -> dict[str, str]:
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in module.state_dict().items()}
-
-
-def _three(values: tuple[float, ...]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue

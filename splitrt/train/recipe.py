@@ -8,12 +8,14 @@ from __future__ import annotations
 import tomllib
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from splitrt import families
 from splitrt.errors import ConfigError
+from splitrt.manifest import Output, Pixels
+from splitrt.nn.bottleneck import Bottleneck
 
 
 class Table(BaseModel):
@@ -36,16 +38,51 @@ class WholePhase(Schedule):
     exit_weight: float = Field(0.3, ge=0)  # share of the exit's own loss (BranchyNet uses 1)
 
 
-class BottleneckPhase(Schedule):
-    """Encoder, decoder and body, distilled from the undivided model with the stem frozen."""
+class Pretrained(Table):
+    """The undivided model from published weights instead."""
 
-    feature_weight: float = Field(1.0, ge=0)  # decoded features against the stem's, over their variance
-    label_weight: float = Field(0.3, ge=0)  # 0: no labels are used
+    weights: str = Field(pattern=r"^[\w-]+(/[\w-]+)*\.safetensors$")  # a file in the data folder
+
+
+class BottleneckPhase(Schedule):
+    """Encoder, decoder and prior, distilled from the undivided model; stem and body stay as they are.
+
+    hnd: the decoder's output against the stage it stands for; ghnd: every stage after it and the answers too
+    (Matsubara et al., arXiv:2007.15818). Both without labels unless label_weight asks for them.
+    """
+
+    method: Literal["hnd", "ghnd"] = "ghnd"
+    widths: tuple[int, ...] = ()  # those that are trained; none named: all of the seam's
+    bits: tuple[int, ...] = (2, 4)  # depths that are trained, each with gains of its own
+    rate_weights: tuple[float, ...] = (0.1, 0.02)  # price of a bit a symbol, for each of them
+    answer_weight: float = Field(1.0, ge=0)
+    label_weight: float = Field(0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _priced(self) -> BottleneckPhase:
+        if list(self.bits) != sorted(set(self.bits)) or not self.bits or not {*self.bits} <= {*range(1, 9)}:
+            raise ValueError(f"bottleneck.bits must rise strictly from 1 to 8, got {list(self.bits)}")
+        if len(self.rate_weights) != len(self.bits) or min(self.rate_weights) < 0:
+            raise ValueError(f"bottleneck.rate_weights must be one number from 0 up for each of bits {list(self.bits)}")
+        return self
+
+
+class FinetunePhase(Schedule):
+    """Decoder and body learn on, the encoder frozen (as in BottleFit: Matsubara et al., arXiv:2201.02693)."""
+
+    answer_weight: float = Field(1.0, ge=0)
+    label_weight: float = Field(0.3, ge=0)
 
 
 class SeamTable(Table):
+    """form: nested or ensemble (see splitrt.nn.bottleneck), or plain: the features themselves, nothing trained."""
+
+    form: Literal["nested", "ensemble", "plain"] = "nested"
     widths: tuple[int, ...]
-    bits: tuple[int, ...] = (2, 4, 8)
+    channels: int = 0  # of an ensemble
+    bits: tuple[int, ...] = (2, 3, 4)  # all that are served: those between trained ones get gains between theirs
+    hidden: int = Field(16, ge=1)
+    decoder_hidden: int = Field(96, ge=1)
 
     @field_validator("widths")
     @classmethod
@@ -57,9 +94,21 @@ class SeamTable(Table):
     @field_validator("bits")
     @classmethod
     def _known(cls, bits: tuple[int, ...]) -> tuple[int, ...]:
-        if not bits or not set(bits) <= {2, 4, 8}:
-            raise ValueError(f"seam.bits must be among 2, 4 and 8, got {list(bits)}")
+        if not bits or list(bits) != sorted(set(bits)) or not set(bits) <= {*range(1, 9)}:
+            raise ValueError(f"seam.bits must be among 1 to 8 and rise, got {list(bits)}")
         return bits
+
+    def bottleneck(self) -> Bottleneck | None:
+        """Raises ConfigError where form, widths and channels do not go together."""
+        if self.form == "plain":
+            return None
+        return Bottleneck(
+            form=self.form,
+            widths=self.widths,
+            channels=self.channels,
+            hidden=self.hidden,
+            decoder_hidden=self.decoder_hidden,
+        )
 
 
 class Recipe(Table):
@@ -68,12 +117,29 @@ class Recipe(Table):
     family: str
     seed: int = 0
     data: str = "scenes"
-    model: dict[str, Any]  # arguments of both halves
+    labels: str | None = None  # file of class names in the data folder; none: the data set's own
+    model: dict[str, Any] = {}  # arguments of both halves
     head: dict[str, Any] = {}
     tail: dict[str, Any] = {}
+    pixels: Pixels
+    output: Output = Output(kind="classes")  # labels come from the data set
     seam: SeamTable
-    whole: WholePhase
-    bottleneck: BottleneckPhase
+    whole: WholePhase | None = None
+    pretrained: Pretrained | None = None
+    bottleneck: BottleneckPhase = BottleneckPhase(epochs=0)
+    finetune: FinetunePhase | None = None
+
+    @model_validator(mode="after")
+    def _one_teacher(self) -> Recipe:
+        if (self.whole is None) == (self.pretrained is None):
+            raise ValueError("a recipe needs either [whole], to train the undivided model, or [pretrained]")
+        if not set(self.bottleneck.widths) <= set(self.seam.widths):
+            wanted, given = list(self.seam.widths), list(self.bottleneck.widths)
+            raise ValueError(f"bottleneck.widths must be among seam.widths {wanted}, got {given}")
+        trained, served = self.bottleneck.bits, self.seam.bits
+        if self.seam.form != "plain" and not (trained[0] <= served[0] and served[-1] <= trained[-1]):
+            raise ValueError(f"seam.bits must lie within bottleneck.bits {list(trained)}, got {list(served)}")
+        return self
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -84,10 +150,16 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"recipe must be a readable TOML file, got {path}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    return check_recipe(table, str(path))
+
+
+def check_recipe(table: dict[str, Any], origin: str) -> Recipe:
+    """Raises ConfigError with the origin, the key, what was given and wanted."""
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first(error)}") from error
+        raise ConfigError(f"{origin}: {_first(error)}") from error
+    recipe.seam.bottleneck()
     families.head_module(recipe.family)
     return recipe
 
@@ -96,7 +168,8 @@ def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        return f"{place}: {problem['msg']}, got {problem['input']!r}"
+        given = f", got {problem['input']!r}" if problem["loc"] else ""
+        return f"{place}: {problem['msg']}{given}".removeprefix(": ")
     known = _known_keys(problem["loc"])
     near = get_close_matches(str(problem["loc"][-1]), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -106,5 +179,6 @@ def _first(error: ValidationError) -> str:
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     table: Any = Recipe
     for part in loc[:-1]:
-        table = table.model_fields[str(part)].annotation
+        kinds = table.model_fields[str(part)].annotation
+        table = next(kind for kind in getattr(kinds, "__args__", (kinds,)) if kind is not type(None))
     return sorted(table.model_fields)

@@ -1,8 +1,9 @@
-"""A recipe's whole course: build, train, distil, calibrate, export. Each phase's weights are kept until the end."""
+"""A recipe's whole course: build, train, distil, fine-tune, calibrate, export. States are kept until the end."""
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,78 +14,114 @@ from torch import nn
 
 from splitrt import families
 from splitrt.errors import ConfigError
-from splitrt.nn.split import Head, Tail, Whole
+from splitrt.nn.split import Back, Front, Head, Tail, Whole
+from splitrt.nn.tiers import Tiers
+from splitrt.train.checkpoint import Curve
+from splitrt.train.curve import add_rows, plot_curve
 from splitrt.train.data import class_names, read_split
+from splitrt.train.distil import Split, finetune, train_bottleneck
 from splitrt.train.export import export_bundle
-from splitrt.train.loop import Report
-from splitrt.train.phases import train_bottleneck, train_whole
+from splitrt.train.loop import Watch
 from splitrt.train.recipe import Recipe
+from splitrt.train.tables import trained_tables
+from splitrt.train.whole import load_weights, train_whole
 
-PIXELS = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))  # mean and std of 0..1
+TABLE_IMAGES = 3_000  # of the training split, to count symbols on
 
 
-def train(recipe: Recipe, data: Path, out: Path, report: Report) -> Path:
-    """Make the recipe's bundle under `out`; returns its folder.
+def train(recipe: Recipe, data: Path, out: Path, watch: Watch) -> Path:
+    """Make the recipe's bundle under `out`; returns its folder. Beside it: the learning curve as JSON and plot.
 
-    A phase's weights are kept in `out` under `.training` until the bundle is written: a run that finds them
-    goes on from there. Raises ConfigError on data that is not there, TrainingFailed on a loss that is not
-    finite.
+    The state after every epoch is kept in `out` under `.training` until the bundle is written: a run that finds
+    it goes on from there, to the same result. A recipe that differs in a later phase only takes over the earlier.
+    Raises ConfigError on data that is not there, TrainingFailed on a
+    loss that is not finite.
     """
-    torch.manual_seed(recipe.seed)
+    if recipe.seam.form == "plain":
+        raise ConfigError("seam.form must be nested or ensemble to be trained, got 'plain': that is `splitrt split`")
     folder = out / f"{recipe.name}-{recipe.version}"
     if folder.exists():
         raise ConfigError(f"--out must not hold {folder.name} already, got {out}")
-    train_images, tune_images = (read_split(data, recipe.data, split) for split in ("train", "tune"))
-    head, replaced, tail = build(recipe)
+    train_images, tune_images = (read_split(data, recipe.data, split, recipe.pixels) for split in ("train", "tune"))
+    torch.manual_seed(recipe.seed)
+    front, back = build(recipe)
+    kept, curve_file = out / ".training" / folder.name, out / f"{folder.name}.curve.json"
+    if recipe.pretrained is not None:
+        if front.exit is not None:
+            raise ConfigError("an exit needs labels and [whole]: with [pretrained], build the head without one")
+        load_weights(front, back, recipe, data / recipe.pretrained.weights)
+    else:
+        pieces = nn.ModuleList([front, back])
+        _phase(_kept(kept, recipe, "whole"), pieces, watch, curve_file,
+               lambda path: train_whole(front, back, train_images, tune_images, recipe, watch, path))  # fmt: skip
+    split = insert(recipe, front, back)
+    parts = nn.ModuleList([split.head, split.tail, split.tiers])
+    _phase(_kept(kept, recipe, "bottleneck"), parts, watch, curve_file,
+           lambda path: train_bottleneck(split, train_images, tune_images, recipe, watch, path))  # fmt: skip
+    if recipe.finetune is not None:
+        _phase(_kept(kept, recipe, "finetune"), parts, watch, curve_file,
+               lambda path: finetune(split, train_images, tune_images, recipe, watch, path))  # fmt: skip
 
-    parts = nn.ModuleDict({"head": head, "replaced": replaced, "tail": tail})
-    kept = out / ".training" / folder.name
-    _phase(
-        kept / "whole.safetensors",
-        parts,
-        lambda: train_whole(head, replaced, tail, train_images, tune_images, PIXELS, recipe, report),
-        report,
-    )
-    whole = copy.deepcopy(Whole(head.stem, replaced, tail.body)).eval()
-    _phase(
-        kept / "bottleneck.safetensors",
-        parts,
-        lambda: train_bottleneck(head, tail, whole, train_images, tune_images, PIXELS, recipe, report),
-        report,
-    )
-    calibrate_images = read_split(data, recipe.data, "calibrate")
-    labels = class_names(data, recipe.data)
-    export_bundle(folder, recipe, head, tail, whole, calibrate_images, labels, PIXELS, report)
-    shutil.rmtree(kept)
-    if not any(kept.parent.iterdir()):
+    counted = train_images.some(TABLE_IMAGES)
+    tables = trained_tables(split.head, split.tiers, counted, recipe)
+    calibrate_images = read_split(data, recipe.data, "calibrate", recipe.pixels)
+    labels = class_names(data / (recipe.labels or f"{recipe.data}/classes.txt"))
+    export_bundle(folder, recipe, split.head, split.tail, split.whole, tables, calibrate_images, labels, watch)
+    plot_curve(curve_file)
+    shutil.rmtree(kept, ignore_errors=True)
+    if kept.parent.is_dir() and not any(kept.parent.iterdir()):
         kept.parent.rmdir()
     return folder
 
 
-def build(recipe: Recipe) -> tuple[Head, nn.Module, Tail]:
-    """Fresh modules of the recipe's family: head, the stage that the bottleneck replaces, tail.
+def _kept(folder: Path, recipe: Recipe, phase: str) -> Path:
+    """Where a phase's state lies: a name that holds everything which decides it."""
+    later = {"whole": {"seam", "bottleneck", "finetune"}, "bottleneck": {"finetune"}, "finetune": set[str]()}[phase]
+    decides = recipe.model_dump_json(exclude=later | {"name", "version", "labels"})
+    return folder / f"{phase}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
 
-    Raises ConfigError on an argument that the family does not take.
-    """
+
+def build(recipe: Recipe) -> tuple[Front, Back]:
+    """Fresh pieces of the recipe's family. Raises ConfigError on an argument that the family does not take."""
     heads, tails = families.head_module(recipe.family), families.tail_module(recipe.family)
-    shared = {key: value for key, value in recipe.model.items() if key != "classes"}
     try:
-        head: Head = heads.build(widths=recipe.seam.widths, **recipe.model, **recipe.head)
-        tail: Tail = tails.build(widths=recipe.seam.widths, **recipe.model, **recipe.tail)
-        replaced: nn.Module = tails.replaced(head.features, **shared)
+        front: Front = heads.build(**recipe.model, **recipe.head)
+        back: Back = tails.build(**recipe.model, **recipe.tail)
     except TypeError as error:
         raise ConfigError(f"family {recipe.family}: {error}") from error
-    for module in (head, replaced, tail):
+    for module in (front, back):
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return head, replaced, tail
+    return front, back
 
 
-def _phase(kept: Path, parts: nn.Module, run: Callable[[], object], report: Report) -> None:
-    if kept.is_file():
-        report(f"{kept.stem}: trained already, its weights were found in {kept}")
-        parts.load_state_dict(load_file(kept))
+def insert(recipe: Recipe, front: Front, back: Back) -> Split:
+    """The recipe's bottleneck between the pieces, fresh; the undivided model is kept apart as its teacher."""
+    bottleneck = recipe.seam.bottleneck()
+    assert bottleneck is not None
+    whole = copy.deepcopy(Whole(front, back)).eval()
+    torch.manual_seed(recipe.seed)
+    head = Head(front, front.features.height // back.restored.height, bottleneck)
+    split = Split(
+        head=head, tail=Tail(back, bottleneck), whole=whole, tiers=Tiers(bottleneck.sent, recipe.bottleneck.bits)
+    )
+    for module in (split.head, split.tail):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return split
+
+
+def _phase(kept: Path, parts: nn.Module, watch: Watch, curve_file: Path, run: Callable[[Path], Curve]) -> None:
+    """Run a phase from its last checkpoint, or take its end from where an earlier run left it."""
+    done = kept.with_suffix(".safetensors")
+    if done.is_file():
+        watch.line(f"{kept.name}: trained already, its weights were found in {done}")
+        try:
+            parts.load_state_dict(load_file(done))
+        except RuntimeError as error:
+            raise ConfigError(f"weights in {done} are not of this recipe; delete them to start anew") from error
         parts.eval()
         return
-    run()
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous() for name, value in parts.state_dict().items()}, kept)
+    done.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = kept.with_suffix(".checkpoint")
+    add_rows(curve_file, run(checkpoint))
+    save_file({name: value.contiguous() for name, value in parts.state_dict().items()}, done)
+    checkpoint.unlink(missing_ok=True)
