@@ -79,8 +79,11 @@ def load_bundle(folder: Path) -> Bundle:
         if file not in manifest.files:
             raise BundleError(f"manifest.toml must list {file}")
     tables = load_tables(folder / "tables.npz")
-    if tables.ranges.channels != manifest.seam.channels:
-        raise BundleError(f"tables.npz must have {manifest.seam.channels} channels, got {tables.ranges.channels}")
+    if tables.channels != manifest.seam.channels or not set(manifest.seam.bits) <= set(tables.ranges):
+        raise BundleError(
+            f"tables.npz must have {manifest.seam.channels} channels at {list(manifest.seam.bits)} bits, "
+            f"got {tables.channels} at {sorted(tables.ranges)}"
+        )
     calibration = parse_calibration((folder / "calibration.json").read_bytes())
     for point in calibration.points:
         if point.width not in manifest.seam.widths or point.bits not in manifest.seam.bits:

@@ -7,7 +7,7 @@ here is no held-out figure; test images appear in benchmarks only.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +19,10 @@ class Table(BaseModel):
 
 
 class Point(Table):
-    """One way to send a frame: width and bits, with payload bytes and accuracy as measured."""
+    """One way to send a frame: width and bits, with payload bytes and accuracy as measured.
+
+    Where the images have no labels, accuracy is agreement with the undivided model (see `Calibration.score`).
+    """
 
     width: int = Field(ge=1)
     bits: int
@@ -39,6 +42,7 @@ class ExitCurve(Table):
 class Calibration(Table):
     data: str
     images: int
+    score: Literal["accuracy", "agreement"] = "accuracy"
     whole_accuracy: float
     exit: ExitCurve | None = None
     points: tuple[Point, ...] = Field(min_length=1)

@@ -69,6 +69,7 @@ class ClientConfig(Table):
     deadline_ms: float = Field(100.0, gt=0, le=60_000)  # capture to result
     max_waiting: int = Field(1, ge=1, le=1024)  # frames whose head has not run; a newer one displaces the oldest
     in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
+    deltas: bool = False  # for video: send frames as differences to answered ones where that is smaller
     threads: int = Field(1, ge=1, le=64)
     runner: str = "onnx"
     tls_ca: Path | None = None  # given: TLS, and the server's certificate must be of this authority

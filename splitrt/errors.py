@@ -6,7 +6,8 @@ SplitError
  ├─ BundleError         a bundle that is damaged, incomplete or disagrees with its golden sample
  ├─ FrameTooLarge       over the cap agreed for one frame
  ├─ BadFrame            bytes that do not decode to what their header says (`reason`)
- │   └─ IntegrityError  the checksum does not match
+ │   ├─ IntegrityError  the checksum does not match
+ │   └─ ReferenceGone   the difference to a frame that the server does not hold: send it whole
  ├─ ModelNotFound       no bundle of that name here
  ├─ VersionMismatch     protocol, bundle digest or table digest differ
  │   └─ VersionGone     the server no longer serves this version
@@ -67,6 +68,14 @@ class IntegrityError(BadFrame):
     retryable = True
 
     def __init__(self, message: str, *, reason: str = "checksum") -> None:
+        super().__init__(message, reason=reason)
+
+
+class ReferenceGone(BadFrame):
+    code = "reference_gone"
+    retryable = True
+
+    def __init__(self, message: str, *, reason: str = "reference") -> None:
         super().__init__(message, reason=reason)
 
 

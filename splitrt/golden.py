@@ -26,9 +26,11 @@ MAX_GOLDEN_BYTES = 256 << 20
 class Golden:
     frame_HWC: Array  # uint8 photograph
     exit_N: Array  # the exit's logits; empty where there is no exit
-    z_ZHW: Array  # bottleneck values at the widest, before quantisation
-    symbols_ZHW: Array  # the same at the most bits
-    tail_KN: Array  # the tail's outputs for these symbols at every width, narrow to wide
+    z_KZHW: Array  # bottleneck values at every width, narrow to wide, before quantisation; channels not sent are 0
+    symbols_KZHW: Array  # the same at the most bits
+    payload: Array  # the widest of them as coded: bytes
+    codec: Array  # how, one number
+    tail_KN: Array  # the tail's outputs for these symbols
     whole_N: Array  # the undivided model's outputs
 
     def save(self, path: Path) -> None:
@@ -43,6 +45,11 @@ def load_golden(path: Path) -> Golden:
         return Golden(**{field.name: arrays[field.name] for field in fields(Golden)})
     except KeyError as error:
         raise BundleError(f"{path.name} must hold a golden sample: {error}") from error
+
+
+def comparable(outputs: Array, kind: str) -> Array:
+    """What of a tail's outputs may be compared: of candidates (.., K, 6) the scores, since equals may change places."""
+    return outputs[..., 4] if kind == "boxes" else outputs
 
 
 def agree(what: str, given: Array, wanted: Array, tolerance: float) -> float:

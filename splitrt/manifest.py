@@ -33,7 +33,7 @@ class Pixels(Table):
     width: int = Field(ge=8, le=4096)
     mean: tuple[float, float, float]
     std: Annotated[tuple[float, float, float], Field(description="each above zero")]
-    fit: Literal["cover"] = "cover"  # short side to size, then the centre crop
+    fit: Literal["cover", "stretch"] = "cover"  # short side to size, then the centre crop; or each side to its size
 
     @model_validator(mode="after")
     def _positive(self) -> Pixels:
@@ -45,33 +45,46 @@ class Pixels(Table):
 class Output(Table):
     """From the tail's output to an answer."""
 
-    kind: Literal["classes", "tensor"]
+    kind: Literal["classes", "boxes", "tensor"]
     labels: tuple[str, ...] = ()
+    nms_iou: float = Field(0.45, ge=0, le=1)  # boxes: of two of a class that overlap more, the better stays
+    min_score: float = Field(0.25, ge=0, le=1)  # boxes: below it, nothing was found
 
 
 class Seam(Table):
-    """The contract at the cut: bottleneck channels in nested groups over a height x width map."""
+    """The contract at the cut: bottleneck channels over a height x width map.
+
+    Nested: widths are channel counts, in groups of which a prefix is sent. An ensemble's widths are how many
+    members were summed, and `sum_channels` are sent at each.
+    """
 
     widths: tuple[int, ...] = Field(min_length=1, max_length=16)
     bits: tuple[int, ...] = Field(min_length=1)
     height: int = Field(ge=1, le=1024)
     width: int = Field(ge=1, le=1024)
+    sum_channels: int | None = Field(None, ge=1, le=4096)
 
     @model_validator(mode="after")
     def _sound(self) -> Seam:
         if list(self.widths) != sorted(set(self.widths)) or not 1 <= self.widths[0] <= self.widths[-1] <= 4096:
             raise ValueError(f"seam.widths must rise strictly from 1 up, to 4096 at most, got {self.widths}")
-        if not set(self.bits) <= {2, 4, 8}:
-            raise ValueError(f"seam.bits must be among 2, 4 and 8, got {self.bits}")
+        if not set(self.bits) <= {*range(1, 9)}:
+            raise ValueError(f"seam.bits must be among 1 to 8, got {self.bits}")
         return self
 
     @property
     def channels(self) -> int:
         """Channels at the widest."""
-        return self.widths[-1]
+        return self.sum_channels or self.widths[-1]
+
+    def channels_at(self, width: int) -> int:
+        """Channels that are sent at a width."""
+        return self.sum_channels or width
 
     def group_sizes(self, width: int) -> list[int]:
-        """Channels of each group up to `width`."""
+        """Channels of each chunk that a frame of this width may come in."""
+        if self.sum_channels:
+            return [self.sum_channels]
         stops = (0, *self.widths[: self.widths.index(width) + 1])
         return [stop - start for start, stop in zip(stops[:-1], stops[1:], strict=True)]
 
@@ -93,6 +106,8 @@ class Manifest(Table):
     pixels: Pixels
     output: Output
     seam: Seam
+    # Sizes of encoder and decoder; None: the features themselves are sent.
+    bottleneck: dict[Literal["hidden", "decoder_hidden"], Annotated[int, Field(ge=1, le=4096)]] | None = None
     exit: Exit | None = None
     golden_tolerance: float = Field(gt=0)  # of the logits, absolute
     files: dict[str, str]  # path in the bundle -> SHA-256, hex

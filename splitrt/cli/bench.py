@@ -11,9 +11,11 @@ from splitrt.cli.options import JsonOption
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="frame, head or rate.")],
+    name: Annotated[str, typer.Argument(help="codec, frame, head, rate or width.")],
     quick: Annotated[bool, typer.Option("--quick", help="End within a minute.")] = False,
-    bundle: Annotated[str, typer.Option(help="Bundle's name or folder.")] = "photos",
+    bundle: Annotated[
+        str, typer.Option(help="Bundle's name or folder; for rate several with commas: seeds of one recipe.")
+    ] = "photos",
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data sets. Default: the one SPLITRT_DATA names.")
     ] = None,

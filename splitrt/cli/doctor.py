@@ -99,7 +99,7 @@ async def _server(settings: Any) -> dict[str, Any]:
     try:
         async with connect_async(
             config=settings,
-            strategy=lambda bundle: Fixed(bundle.manifest.seam.channels, max(bundle.manifest.seam.bits)),
+            strategy=lambda bundle: Fixed(bundle.manifest.seam.widths[-1], max(bundle.manifest.seam.bits)),
         ) as client:
             result = await client.infer(grey)
             if result.source != "remote":

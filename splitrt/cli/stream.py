@@ -27,6 +27,9 @@ def stream(
     bundle: BundleOption = None,
     fps: Annotated[float, typer.Option(help="Frames per second of a source that is not live.")] = 10.0,
     deadline_ms: DeadlineOption = None,
+    deltas: Annotated[
+        bool | None, typer.Option("--deltas", help="For video: send differences to answered frames where smaller.")
+    ] = None,
     config: ConfigOption = None,
     tls_ca: CaOption = None,
     tls_cert: CertOption = None,
@@ -47,8 +50,8 @@ def stream(
     from splitrt.output import write_json
 
     settings = client_config(
-        config, server, bundle=bundle, deadline_ms=deadline_ms, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key,
-        token=token,
+        config, server, bundle=bundle, deadline_ms=deadline_ms, deltas=deltas, tls_ca=tls_ca, tls_cert=tls_cert,
+        tls_key=tls_key, token=token,
     )  # fmt: skip
     frames, is_live = frames_of(source)
     log = FrameLog()

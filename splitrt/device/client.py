@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 
 from splitrt.bundle import Bundle
+from splitrt.codec.payload import Codec
 from splitrt.config import ClientConfig
 from splitrt.device.feed import feed
 from splitrt.device.image import to_frame
 from splitrt.device.lane import Lane, Looking
 from splitrt.device.link import Link, Sending
-from splitrt.device.local import Device, Encoded
+from splitrt.device.local import Device, Encoded, Reference
 from splitrt.device.pending import Pending
 from splitrt.device.result import Result
 from splitrt.device.strategy import Adaptive, Strategy
@@ -43,7 +44,7 @@ from splitrt.errors import (
 )
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.width import Choice
-from splitrt.rpc.messages import Frame, Reply, tables_prefix
+from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind
@@ -205,20 +206,36 @@ class AsyncClient:
 
     async def _send(self, pending: Pending, encoded: Encoded) -> Reply:
         pending.encoded = encoded
+        codec, payloads, back, difference = encoded.codec, encoded.payloads, 0, encoded.difference
+        # A frame that is sent again may have been overtaken, and after many exits the reference lies too far back.
+        if difference is not None and 0 < pending.seq - difference.reference_seq <= MOST_BACK:
+            codec, payloads, back = Codec.DELTA, (difference.payload,), pending.seq - difference.reference_seq
         frame = Frame(
             seq=pending.seq,
             width=encoded.width,
             bits=encoded.bits,
-            codec=encoded.codec,
+            codec=codec,
             deadline_ms=0,
             tables=self._tables,
-            payloads=encoded.payloads,
+            payloads=payloads,
+            back=back,
         )
         most = self.link.max_payload_bytes
         if frame.payload_bytes > most:
             raise FrameTooLarge(f"payload must be at most {most} bytes for this server, got {frame.payload_bytes}")
         pending.sending = self.link.send(frame, pending.deadline_at, self._learn)
-        return await pending.sending.reply
+        reply = await pending.sending.reply
+        if self.config.deltas:
+            self._refer(pending.seq, encoded, reply)
+        return reply
+
+    def _refer(self, seq: int, encoded: Encoded, reply: Reply) -> None:
+        """Frames to come may be differences to an answered one; after anything else the next is a key frame."""
+        self._device.reference = None
+        if reply.error is None and encoded.symbols_KHW is not None:
+            self._device.reference = Reference(
+                seq=seq, width=encoded.width, bits=encoded.bits, symbols_KHW=encoded.symbols_KHW
+            )
 
     def _learn(self, sending: Sending, reply: Reply) -> None:
         """Every reply is a sample of the link, also one that came too late for its frame."""

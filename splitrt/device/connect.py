@@ -48,9 +48,15 @@ async def connect_async(
         raise ConfigError("give either config or servers, bundle and settings, not both")
     chosen = await bundle_for(config)
     head = await asyncio.to_thread(open_head, chosen, config)
-    estimate = LinkEstimate()
+    device, estimate = Device(chosen, head), LinkEstimate()
+
+    def lost() -> None:
+        estimate.lost()
+        device.reference = None  # what a connection's frames were is forgotten with it
+
     async with AsyncExitStack() as stack:
-        link = await stack.enter_async_context(GrpcLink(config, lambda epoch: _hello(chosen, epoch), estimate.lost))
+        link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config.deltas), lost)
+        await stack.enter_async_context(link)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
                 await link.wait_up()
@@ -59,7 +65,7 @@ async def connect_async(
                 raise LinkLost(f"no server of {', '.join(config.servers)} answered: {link.last_error}") from None
             log.warning("no server answers yet (%s): the device answers alone", link.last_error)
         chosen_strategy = strategy(chosen) if strategy else None
-        client = AsyncClient(Device(chosen, head), link, estimate, config=config, strategy=chosen_strategy)
+        client = AsyncClient(device, link, estimate, config=config, strategy=chosen_strategy)
         stack.push_async_callback(client.aclose)
         yield client
 
@@ -77,11 +83,12 @@ def open_head(bundle: Bundle, config: ClientConfig) -> Head:
     return head
 
 
-def _hello(bundle: Bundle, epoch: int) -> Hello:
+def _hello(bundle: Bundle, epoch: int, deltas: bool) -> Hello:
     return Hello(
         bundle=bundle.manifest.name,
         version=bundle.manifest.version,
         bundle_digest=bundle.digest,
         tables_digest=bundle.tables.digest(),
         session_epoch=epoch,
+        deltas=deltas,
     )

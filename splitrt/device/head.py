@@ -4,7 +4,7 @@ Shape letters: F feature channels, Z bottleneck channels, K channels of one grou
 H W space, N classes.
 
     features = stem(x) ── exit(features) ── sure? done
-                      └── encode(features, width): groups 1 .. k, each reading the hidden channels before it
+                      └── encode(features, width): links 1 .. k, each reading what those before it carry on
 
 All sessions are open from the start: a width switch is an argument, nothing is loaded or rebuilt.
 """
@@ -36,7 +36,7 @@ class Head(Protocol):
         """logits_N of the early exit; None where the bundle has none."""
 
     def encode(self, features_1FHW: Float32, width: int) -> Float32:
-        """z_KHW with `width` channels. Raises WidthUnsupported."""
+        """z_KHW with the width's channels. Raises WidthUnsupported."""
 
 
 class OnnxHead:
@@ -44,6 +44,7 @@ class OnnxHead:
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         self._widths = bundle.manifest.seam.widths
+        self._is_sum = bundle.manifest.seam.sum_channels is not None
         self._stem = open_session(bundle.path("head/stem.onnx"), threads)
         has_exit = bundle.manifest.exit is not None
         self._exit = open_session(bundle.path("head/exit.onnx"), threads) if has_exit else None
@@ -66,7 +67,7 @@ class OnnxHead:
         for group in self._groups[: group_count(self._widths, width)]:
             z_1KHW, inputs["hidden"] = group.run(None, inputs)
             outputs.append(z_1KHW[0])
-        return np.concatenate(outputs)
+        return outputs[-1] if self._is_sum else np.concatenate(outputs)
 
 
 def group_count(widths: tuple[int, ...], width: int) -> int:
@@ -83,15 +84,19 @@ def check_golden(bundle: Bundle, head: Head) -> float:
     """
     manifest, golden = bundle.manifest, load_golden(bundle.path("golden.npz"))
     tolerance, wanted = manifest.golden_tolerance, manifest.pixels
-    frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width)
+    frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width, wanted.fit)
     features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
     logits_N, worst = head.exit(features), 0.0
     if logits_N is not None:
         worst = agree("exit", logits_N, golden.exit_N, tolerance)
-    z_ZHW = head.encode(features, manifest.seam.channels)
-    worst = max(worst, agree("bottleneck", z_ZHW, golden.z_ZHW, tolerance))
-    symbols = quantise(z_ZHW, bundle.tables.ranges, max(manifest.seam.bits)).astype(np.int64)
-    steps = np.abs(symbols - golden.symbols_ZHW)
+    bits, off = max(manifest.seam.bits), []
+    for place, width in enumerate(manifest.seam.widths):
+        sent = manifest.seam.channels_at(width)
+        z_ZHW = head.encode(features, width)
+        worst = max(worst, agree(f"bottleneck at width {width}", z_ZHW, golden.z_KZHW[place, :sent], tolerance))
+        symbols = quantise(z_ZHW, bundle.tables.ranges_at(bits), bits).astype(np.int64)
+        off.append(np.abs(symbols - golden.symbols_KZHW[place, :sent]).reshape(-1))
+    steps = np.concatenate(off)
     agree("symbols", steps, np.zeros_like(steps), 1)
     agree(
         "count of symbols one step off",

@@ -19,7 +19,7 @@ from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import quantise
 from splitrt.device.head import Head
-from splitrt.device.result import Array, Classes, softmax
+from splitrt.device.result import Array, Boxes, Classes, found_boxes, softmax
 from splitrt.errors import BadFrame
 
 UInt8 = npt.NDArray[np.uint8]
@@ -30,9 +30,17 @@ class Looked:
     """A frame after stem and exit."""
 
     features: Array
-    answer: Classes | Array | None  # the device's own; None where the bundle has no exit
+    answer: Classes | Boxes | Array | None  # the device's own; None where the bundle has no exit
     is_sure: bool
     head_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A frame's bytes for a server that holds the symbols of the frame `reference_seq`."""
+
+    reference_seq: int
+    payload: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +51,20 @@ class Encoded:
     bits: int
     codec: Codec
     payloads: tuple[bytes, ...]
+    symbols_KHW: UInt8 | None = None  # what the payload says; None for a photograph
+    difference: Difference | None = None  # in place of the payloads, where it is smaller
     head_s: float  # the encoder network
     encode_s: float  # quantiser and coder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """An answered frame: the server holds its symbols."""
+
+    seq: int
+    width: int
+    bits: int
+    symbols_KHW: UInt8
 
 
 class Device:
@@ -52,13 +72,14 @@ class Device:
 
     def __init__(self, bundle: Bundle, head: Head) -> None:
         self.bundle = bundle
+        self.reference: Reference | None = None  # what the next frame may be sent as the difference to
         self._head = head
 
     def look(self, frame_HWC: UInt8) -> Looked:
         """Stem and exit."""
         started = time.perf_counter()
         wanted = self.bundle.manifest.pixels
-        fitted = pixels.fit(frame_HWC, wanted.height, wanted.width)
+        fitted = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
         features = self._head.stem(pixels.normalise(fitted, wanted.mean, wanted.std))
         logits_N = self._head.exit(features)
         answer, is_sure = None, False
@@ -74,12 +95,21 @@ class Device:
         started = time.perf_counter()
         z_KHW = self._head.encode(looked.features, width)
         encoded_at = time.perf_counter()
-        codec, payload = codec_payload.encode(quantise(z_KHW, self.bundle.tables.ranges, bits), bits)
+        tables = self.bundle.tables
+        symbols_KHW = quantise(z_KHW, tables.ranges_at(bits), bits)
+        codec, payload = codec_payload.encode(symbols_KHW, bits, tables.prior_at(bits))
+        reference, difference = self.reference, None
+        if reference is not None and (reference.width, reference.bits) == (width, bits):
+            changes = codec_payload.encode_delta(symbols_KHW, reference.symbols_KHW, bits)
+            if len(changes) < len(payload):
+                difference = Difference(reference_seq=reference.seq, payload=changes)
         return Encoded(
             width=width,
             bits=bits,
             codec=codec,
             payloads=(payload,),
+            symbols_KHW=symbols_KHW,
+            difference=difference,
             head_s=encoded_at - started,
             encode_s=time.perf_counter() - encoded_at,
         )
@@ -88,13 +118,15 @@ class Device:
         """The frame itself, for the whole model on the server: what baselines send."""
         started = time.perf_counter()
         wanted = self.bundle.manifest.pixels
-        data = pixels.to_jpeg(pixels.fit(frame_HWC, wanted.height, wanted.width), quality)
+        data = pixels.to_jpeg(pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit), quality)
         encode_s = time.perf_counter() - started
         return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), head_s=0.0, encode_s=encode_s)
 
-    def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Any:
-        """Outputs as the bundle declares them: Classes, or the tensor itself. Raises BadFrame on another shape."""
+    def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Boxes | Any:
+        """Outputs as the bundle declares them: Classes, Boxes or the tensor. Raises BadFrame on another shape."""
         output = self.bundle.manifest.output
+        if output.kind == "boxes":
+            return found_boxes(outputs_N, output)
         if output.kind != "classes":
             return outputs_N
         if outputs_N.ndim != 1 or not outputs_N.size or (output.labels and len(outputs_N) != len(output.labels)):

@@ -8,9 +8,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from splitrt.errors import SplitError
+from splitrt.detections import nms
+from splitrt.errors import BadFrame, SplitError
+from splitrt.manifest import Output
 
 Array = npt.NDArray[Any]
+MAX_CANDIDATES = 1000  # suppression compares each with each
+
 Source = Literal["gate", "exit", "remote", "fallback", "skipped"]
 
 
@@ -25,6 +29,24 @@ class Classes:
     def label(self) -> str:
         """The most likely class: its name, or its number where the bundle names none."""
         best = int(self.scores.argmax())
+        return self.labels[best] if self.labels else str(best)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boxes:
+    """What was found, the most confident first; no row where nothing was."""
+
+    boxes_N4: npt.NDArray[np.float32]  # x1, y1, x2, y2 as shares of the frame's width and height
+    scores_N: npt.NDArray[np.float32]
+    classes_N: npt.NDArray[np.int64]
+    labels: tuple[str, ...]
+
+    @property
+    def label(self) -> str | None:
+        """The most confident one's class: its name, or its number where the bundle names none."""
+        if not len(self.classes_N):
+            return None
+        best = int(self.classes_N[self.scores_N.argmax()])
         return self.labels[best] if self.labels else str(best)
 
 
@@ -55,7 +77,7 @@ class Result:
 
     seq: int
     source: Source
-    output: Classes | Array | None
+    output: Classes | Boxes | Array | None
     model: str
     version: str
     latency_ms: float
@@ -69,10 +91,11 @@ class Result:
 
     @property
     def label(self) -> str | None:
-        return self.output.label if isinstance(self.output, Classes) else None
+        return self.output.label if isinstance(self.output, Classes | Boxes) else None
 
     @property
     def scores(self) -> npt.NDArray[np.float32] | None:
+        """Of classes; a found box's are `output.scores_N`."""
         return self.output.scores if isinstance(self.output, Classes) else None
 
 
@@ -82,3 +105,24 @@ def softmax(logits_N: Array, temperature: float = 1.0) -> npt.NDArray[np.float32
     weights = np.exp(scaled)
     probabilities: npt.NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
     return probabilities
+
+
+def found_boxes(candidates_K6: Array, output: Output) -> Boxes:
+    """Suppression as the manifest says. Raises BadFrame on another shape, and on numbers that no honest tail gives."""
+    if candidates_K6.ndim != 2 or candidates_K6.shape[1] != 6 or len(candidates_K6) > MAX_CANDIDATES:
+        wanted = f"(K, 6) with K up to {MAX_CANDIDATES}"
+        raise BadFrame(f"outputs must have shape {wanted}, got {candidates_K6.shape}", reason="outputs")
+    if not np.isfinite(candidates_K6).all():
+        raise BadFrame("outputs must be finite, got NaN or infinity", reason="outputs")
+    classes_K = candidates_K6[:, 5]
+    is_number_K = (classes_K >= 0) & (classes_K % 1 == 0) & (classes_K < (len(output.labels) or 1 << 16))
+    if not is_number_K.all():
+        wanted = f"whole numbers below {len(output.labels) or 1 << 16}"
+        raise BadFrame(f"outputs' classes must be {wanted}, got {classes_K[~is_number_K][0]:g}", reason="outputs")
+    kept_N6 = nms(candidates_K6, output.nms_iou, output.min_score)
+    return Boxes(
+        boxes_N4=kept_N6[:, :4].astype(np.float32),
+        scores_N=kept_N6[:, 4].astype(np.float32),
+        classes_N=kept_N6[:, 5].astype(np.int64),
+        labels=output.labels,
+    )

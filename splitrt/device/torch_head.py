@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from splitrt import families
 from splitrt.bundle import Bundle
 from splitrt.device.head import group_count
+from splitrt.nn.bottleneck import bottleneck_of
+from splitrt.nn.split import Head
 
 Float32 = npt.NDArray[np.float32]
 
@@ -20,8 +22,9 @@ Float32 = npt.NDArray[np.float32]
 class TorchHead:
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
         manifest = bundle.manifest
-        build = families.head_module(manifest.family).build
-        self._model = build(widths=manifest.seam.widths, **manifest.head_arguments).eval().to(device)
+        front = families.head_module(manifest.family).build(**manifest.head_arguments)
+        stride = front.features.height // manifest.seam.height
+        self._model = Head(front, stride, bottleneck_of(manifest)).eval().to(device)
         self._model.load_state_dict(load_file(bundle.path("head.safetensors")))
         self._has_exit = manifest.exit is not None
         self._widths = manifest.seam.widths
@@ -34,7 +37,7 @@ class TorchHead:
 
     @torch.inference_mode()
     def exit(self, features_1FHW: Float32) -> Float32 | None:
-        if not self._has_exit:
+        if not self._has_exit or self._model.exit is None:
             return None
         logits: Float32 = self._model.exit(torch.from_numpy(features_1FHW).to(self._device))[0].cpu().numpy()
         return logits

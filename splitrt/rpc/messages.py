@@ -23,6 +23,7 @@ from splitrt.rpc.v1 import split_pb2 as pb
 
 PROTOCOL = 1
 SLOTS = 128  # a further chunk names its frame modulo this
+MOST_BACK = 255  # a difference reaches at most so many seqs back: one byte of its checksum
 MESSAGE_FRAMING_BYTES = 14  # HTTP/2 and gRPC framing of one message
 
 Array = npt.NDArray[Any]
@@ -44,6 +45,7 @@ class Hello:
     bundle_digest: bytes
     tables_digest: bytes
     session_epoch: int
+    deltas: bool = False  # frames may come as differences: the server keeps the symbols of answered ones
     protocol: int = PROTOCOL
 
 
@@ -58,6 +60,7 @@ class Frame:
     deadline_ms: int
     tables: int  # first 4 bytes of the tables' digest
     payloads: tuple[bytes, ...]
+    back: int = 0  # how many seqs ago the frame was that this one is the difference to; 0: a key frame
 
     @property
     def payload_bytes(self) -> int:
@@ -77,6 +80,7 @@ class FrameStart:
     crc32c: int
     payload: bytes
     chunks: int
+    back: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +124,7 @@ def hello_to_wire(hello: Hello) -> pb.FromDevice:
             bundle_digest=hello.bundle_digest,
             tables_digest=hello.tables_digest,
             session_epoch=hello.session_epoch,
+            deltas=hello.deltas,
         )
     )
 
@@ -129,7 +134,7 @@ def frame_to_wire(frame: Frame) -> list[pb.FromDevice]:
 
     def crc(index: int) -> int:
         payload = frame.payloads[index]
-        return codec_payload.checksum(frame.seq, frame.width, frame.bits, frame.codec, index, payload)
+        return codec_payload.checksum(frame.seq, frame.width, frame.bits, frame.codec, index, payload, frame.back)
 
     first = pb.Frame(
         seq=frame.seq,
@@ -141,6 +146,7 @@ def frame_to_wire(frame: Frame) -> list[pb.FromDevice]:
         payload=frame.payloads[0],
         tables=frame.tables,
         chunks=len(frame.payloads) if len(frame.payloads) > 1 else 0,
+        back=frame.back,
     )
     messages = [pb.FromDevice(frame=first)]
     for index in range(1, len(frame.payloads)):
@@ -174,6 +180,7 @@ def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
             crc32c=start.crc32c,
             payload=start.payload,
             chunks=max(1, start.chunks),
+            back=start.back,
         )
     if body == "chunk":
         slot, data = message.chunk[:1], message.chunk[1:]
@@ -188,6 +195,7 @@ def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
             bundle_digest=hello.bundle_digest,
             tables_digest=hello.tables_digest,
             session_epoch=hello.session_epoch,
+            deltas=hello.deltas,
         )
     raise BadFrame("a message must hold a hello, a frame or a chunk", reason="malformed")
 

@@ -28,6 +28,7 @@ _CODES: dict[type[SplitError], tuple[pb.ErrorCode, grpc.StatusCode]] = {
     errors.Overloaded: (pb.ERROR_CODE_OVERLOADED, grpc.StatusCode.RESOURCE_EXHAUSTED),
     errors.DeadlineExceeded: (pb.ERROR_CODE_EXPIRED, grpc.StatusCode.DEADLINE_EXCEEDED),
     errors.ServerDraining: (pb.ERROR_CODE_DRAINING, grpc.StatusCode.UNAVAILABLE),
+    errors.ReferenceGone: (pb.ERROR_CODE_REFERENCE_GONE, grpc.StatusCode.FAILED_PRECONDITION),
     errors.RemoteFailure: (pb.ERROR_CODE_REMOTE_FAILURE, grpc.StatusCode.INTERNAL),
 }
 _ERRORS = {code: kind for kind, (code, _) in _CODES.items()}

@@ -50,7 +50,7 @@ class Gateway:
         if len(self._sessions) >= self.config.max_streams:
             raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
         one = self._find(hello)
-        session = Session(one.bundle, one.pool, self.limits, principal, write, self.metrics)
+        session = Session(one.bundle, one.pool, self.limits, principal, write, self.metrics, deltas=hello.deltas)
         self._sessions.add(session)
         self.metrics.streams.set(len(self._sessions))
         return session

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -21,17 +22,28 @@ from splitrt.errors import (
     FrameTooLarge,
     InvalidInput,
     Overloaded,
+    ReferenceGone,
     ServerDraining,
     SplitError,
     VersionMismatch,
     WidthUnsupported,
 )
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc.messages import SLOTS, FrameChunk, FrameStart, Limits, Reply, tables_prefix
+from splitrt.rpc.messages import MOST_BACK, SLOTS, FrameChunk, FrameStart, Limits, Reply, tables_prefix
 from splitrt.server.pool import TailPool
-from splitrt.server.work import Outcome, Work
+from splitrt.server.work import Outcome, UInt8, Work
 
+REFERENCES = 64  # frames that later ones may be differences to: as many as may be under way
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What later frames may be differences to."""
+
+    width: int
+    bits: int
+    symbols_ZHW: UInt8
 
 
 @dataclass(slots=True)
@@ -44,6 +56,7 @@ class Assembly:
     deadline_at: float
     payloads: list[bytes]
     whole: asyncio.Future[None]
+    reference_ZHW: UInt8 | None = None
 
     @property
     def size(self) -> int:
@@ -65,7 +78,9 @@ class Session:
         write: Callable[[Reply], Awaitable[None]],
         metrics: ServerMetrics,
         clock: Callable[[], float] = time.monotonic,
+        deltas: bool = False,
     ) -> None:
+        """deltas: frames may come as differences to answered ones, so the symbols of the last few are kept."""
         self._bundle, self._pool, self._limits = bundle, pool, limits
         self._principal, self._write, self._metrics, self._clock = principal, write, metrics, clock
         name, stages = bundle.manifest.name, ("queue", "decode", "tail")
@@ -73,6 +88,8 @@ class Session:
         self._tables = tables_prefix(bundle.tables.digest())
         self._assemblies: dict[int, Assembly] = {}  # by slot
         self._running: dict[int, asyncio.Task[None]] = {}  # by seq
+        self._deltas = deltas
+        self._answered: OrderedDict[int, Answered] = OrderedDict()  # by seq, the last REFERENCES
         self.draining = False
 
     async def start_frame(self, start: FrameStart) -> None:
@@ -80,12 +97,13 @@ class Session:
         now = self._clock()
         try:
             codec = self._check(start)
+            reference_ZHW = self._reference(start) if codec is Codec.DELTA else None
         except SplitError as error:
             await self._answer(start.seq, Outcome(error=error))
             return
         whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         deadline_at = now + start.deadline_ms / 1e3
-        assembly = Assembly(start, codec, now, deadline_at, [start.payload], whole)
+        assembly = Assembly(start, codec, now, deadline_at, [start.payload], whole, reference_ZHW)
         if start.chunks == 1:
             whole.set_result(None)
         else:
@@ -154,16 +172,19 @@ class Session:
             raise VersionMismatch(f"tables digest must begin {self._tables:08x}, got {start.tables:08x}")
         self._check_size(len(start.payload))
         self._check_shape(start, codec)
-        crc = codec_payload.checksum(start.seq, start.width, start.bits, codec, 0, start.payload)
+        crc = codec_payload.checksum(start.seq, start.width, start.bits, codec, 0, start.payload, start.back)
         codec_payload.check(start.crc32c, crc)
         return codec
 
     def _check_shape(self, start: FrameStart, codec: Codec) -> None:
         seam = self._bundle.manifest.seam
         if codec is Codec.JPEG:
-            if start.width or start.bits or start.chunks != 1:
-                raise BadFrame("a photograph has width 0, bits 0 and one chunk", reason="malformed")
+            if start.width or start.bits or start.back or start.chunks != 1:
+                raise BadFrame("a photograph has width 0, bits 0, one chunk and no frame before it", reason="malformed")
             return
+        is_delta = codec is Codec.DELTA
+        if is_delta != (start.back > 0) or start.back > MOST_BACK or (is_delta and start.chunks != 1):
+            raise BadFrame(f"a difference reaches 1 to {MOST_BACK} frames back, in one chunk", reason="malformed")
         if start.width not in seam.widths:
             raise WidthUnsupported(f"width must be one of {seam.widths}, got {start.width}")
         if start.bits not in seam.bits:
@@ -171,6 +192,13 @@ class Session:
         groups = len(seam.group_sizes(start.width))
         if start.chunks not in (1, groups):
             raise BadFrame(f"width {start.width} comes in 1 or {groups} chunks, got {start.chunks}", reason="chunks")
+
+    def _reference(self, start: FrameStart) -> UInt8:
+        """Symbols of the frame that this one is the difference to. Raises ReferenceGone where they are not here."""
+        found = self._answered.get(start.seq - start.back)
+        if found is None or (found.width, found.bits) != (start.width, start.bits):
+            raise ReferenceGone(f"frame {start.seq - start.back} is not kept at width {start.width}, {start.bits} bits")
+        return found.symbols_ZHW
 
     def _check_size(self, size: int) -> None:
         most = self._limits.max_payload_bytes
@@ -194,6 +222,7 @@ class Session:
             if self._assemblies.get(start.seq % SLOTS) is assembly:
                 del self._assemblies[start.seq % SLOTS]
         self._metrics.frame_bytes.labels(assembly.codec.name.lower()).observe(assembly.size)
+        keep = self._deltas and assembly.codec is not Codec.JPEG
         outcome = await self._pool.submit(
             Work(
                 principal=self._principal,
@@ -203,8 +232,14 @@ class Session:
                 payloads=tuple(assembly.payloads),
                 arrived_at=assembly.arrived_at,
                 deadline_at=assembly.deadline_at,
+                reference_ZHW=assembly.reference_ZHW,
+                keep=keep,
             )
         )
+        if outcome.symbols_ZHW is not None:
+            self._answered[start.seq] = Answered(start.width, start.bits, outcome.symbols_ZHW)
+            while len(self._answered) > REFERENCES:
+                self._answered.popitem(last=False)
         await self._answer(start.seq, outcome)
 
     def _displace(self, slot: int) -> None:

@@ -14,13 +14,14 @@ from splitrt.bundle import Bundle
 from splitrt.onnx_session import open_session
 
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 
 
 class Tail(Protocol):
     """Stateless: the same work may be run twice."""
 
-    def run(self, z_BZHW: Float32) -> Float32:
-        """Dequantised bottlenecks (channels not sent are zero) -> outputs_BN."""
+    def run(self, z_BZHW: Float32, place_B: Int64) -> Float32:
+        """Dequantised bottlenecks (channels not sent are zero), each width's place in the seam's -> outputs_BN."""
 
     def run_whole(self, x_BCHW: Float32) -> Float32:
         """Frames through the undivided model -> outputs_BN."""
@@ -33,8 +34,8 @@ class OnnxTail:
         self._tail = open_session(bundle.path("tail.onnx"), threads)
         self._whole = open_session(bundle.path("whole.onnx"), threads)
 
-    def run(self, z_BZHW: Float32) -> Float32:
-        outputs: Float32 = self._tail.run(None, {"z": z_BZHW})[0]
+    def run(self, z_BZHW: Float32, place_B: Int64) -> Float32:
+        outputs: Float32 = self._tail.run(None, {"z": z_BZHW, "place": place_B})[0]
         return outputs
 
     def run_whole(self, x_BCHW: Float32) -> Float32:
@@ -53,18 +54,21 @@ class TorchTail:
         from safetensors.torch import load_file
 
         from splitrt import families
+        from splitrt.nn import split
+        from splitrt.nn.bottleneck import bottleneck_of
 
         manifest = bundle.manifest
-        build = families.tail_module(manifest.family).build
-        self._model = build(widths=manifest.seam.widths, **manifest.tail_arguments).eval().to(device)
+        back = families.tail_module(manifest.family).build(**manifest.tail_arguments)
+        self._model = split.Tail(back, bottleneck_of(manifest)).eval().to(device)
         self._model.load_state_dict(load_file(bundle.path("tail.safetensors")))
         self._whole = open_session(bundle.path("whole.onnx"))
         self._device = device
         self._torch = torch
 
-    def run(self, z_BZHW: Float32) -> Float32:
+    def run(self, z_BZHW: Float32, place_B: Int64) -> Float32:
+        z_BZHW_, place_B_ = (self._torch.from_numpy(given).to(self._device) for given in (z_BZHW, place_B))
         with self._torch.inference_mode():
-            outputs: Float32 = self._model(self._torch.from_numpy(z_BZHW).to(self._device)).cpu().numpy()
+            outputs: Float32 = self._model(z_BZHW_, place_B_).cpu().numpy()
         return outputs
 
     def run_whole(self, x_BCHW: Float32) -> Float32:

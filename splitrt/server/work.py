@@ -1,6 +1,6 @@
 """One frame's work as it moves from the gateway to a tail, and how it ended.
 
-Shape letters: C channels, H W space.
+Shape letters: Z bottleneck channels sent, H W space.
 The header is checked, the payload is not decoded: the worker beside the tail does that.
 """
 
@@ -17,7 +17,7 @@ from splitrt.codec.payload import Codec
 from splitrt.errors import SplitError
 
 Array = npt.NDArray[Any]
-Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,8 @@ class Work:
     payloads: tuple[bytes, ...]  # one, or one a channel group
     arrived_at: float
     deadline_at: float
+    reference_ZHW: UInt8 | None = None  # symbols of the frame that this one is the difference to
+    keep: bool = False  # give the symbols back: a later frame may be the difference to them
 
     @property
     def payload_bytes(self) -> int:
@@ -43,6 +45,7 @@ class Outcome:
 
     outputs: tuple[Array, ...] = ()
     error: SplitError | None = None
+    symbols_ZHW: UInt8 | None = None  # of a frame that asked to be kept
     queue_s: float = 0.0
     decode_s: float = 0.0
     tail_s: float = 0.0

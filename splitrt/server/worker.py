@@ -11,6 +11,7 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,22 @@ from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import dequantise
 from splitrt.errors import RemoteFailure, SplitError
-from splitrt.golden import agree, load_golden
+from splitrt.golden import Golden, agree, comparable, load_golden
 from splitrt.server.tail import Tail
 from splitrt.server.work import Outcome, Work
 
 Float32 = npt.NDArray[np.float32]
+UInt8 = npt.NDArray[np.uint8]
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What a tail reads of one frame: a bottleneck z_ZHW with its symbols, or a photograph x_CHW."""
+
+    values: Float32
+    place: int = 0  # of its width among the seam's
+    symbols_ZHW: UInt8 | None = None
 
 
 class Worker:
@@ -44,68 +55,95 @@ class Worker:
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _run_alike(self, batch: list[Work], is_photo: bool) -> list[Outcome]:
-        decoded: list[Float32 | SplitError] = []
+        decoded: list[Decoded | SplitError] = []
         decode_s: list[float] = []
         for work in batch:
             started = time.perf_counter()
             decoded.append(self._try_decode(work))
             decode_s.append(time.perf_counter() - started)
-        good = [one for one in decoded if not isinstance(one, SplitError)]
+        good = [one for one in decoded if isinstance(one, Decoded)]
         started = time.perf_counter()
-        outputs = self._try_tail(np.stack(good), is_photo) if good else None
+        outputs = self._try_tail(good, is_photo) if good else None
         tail_s = time.perf_counter() - started
         outcomes, row = [], 0
-        for one, each_s in zip(decoded, decode_s, strict=True):
+        for work, one, each_s in zip(batch, decoded, decode_s, strict=True):
             if isinstance(one, SplitError):
                 outcomes.append(Outcome(error=one, decode_s=each_s))
             elif isinstance(outputs, SplitError) or outputs is None:
                 outcomes.append(Outcome(error=outputs, decode_s=each_s, tail_s=tail_s))
             else:
-                outcomes.append(Outcome(outputs=(outputs[row],), decode_s=each_s, tail_s=tail_s))
+                symbols_ZHW = one.symbols_ZHW if work.keep else None
+                outcomes.append(
+                    Outcome(outputs=(outputs[row],), symbols_ZHW=symbols_ZHW, decode_s=each_s, tail_s=tail_s)
+                )
                 row += 1
         return outcomes
 
-    def _try_decode(self, work: Work) -> Float32 | SplitError:
+    def _try_decode(self, work: Work) -> Decoded | SplitError:
         try:
             return self._photo(work) if work.codec is Codec.JPEG else self.bottleneck(work)
         except SplitError as error:
             return error
 
-    def bottleneck(self, work: Work) -> Float32:
+    def bottleneck(self, work: Work) -> Decoded:
         """Payloads to z_ZHW at the widest, channels not sent zero. Raises BadFrame."""
-        seam = self.bundle.manifest.seam
-        sizes = seam.group_sizes(work.width) if len(work.payloads) > 1 else [work.width]
-        symbols = [
-            codec_payload.decode(work.codec, payload, (size, seam.height, seam.width), work.bits)
-            for payload, size in zip(work.payloads, sizes, strict=True)
-        ]
+        seam, tables = self.bundle.manifest.seam, self.bundle.tables
+        symbols_ZHW = self._symbols(work)
         z_ZHW = np.zeros((seam.channels, seam.height, seam.width), np.float32)
-        z_ZHW[: work.width] = dequantise(np.concatenate(symbols), self.bundle.tables.ranges, work.bits)
-        return z_ZHW
+        z_ZHW[: len(symbols_ZHW)] = dequantise(symbols_ZHW, tables.ranges_at(work.bits), work.bits)
+        return Decoded(values=z_ZHW, place=seam.widths.index(work.width), symbols_ZHW=symbols_ZHW)
 
-    def _photo(self, work: Work) -> Float32:
+    def _symbols(self, work: Work) -> UInt8:
+        seam = self.bundle.manifest.seam
+        if work.codec is Codec.DELTA:
+            assert work.reference_ZHW is not None
+            return codec_payload.decode_delta(work.payloads[0], work.reference_ZHW, work.bits)
+        sizes = seam.group_sizes(work.width) if len(work.payloads) > 1 else [seam.channels_at(work.width)]
+        prior = self.bundle.tables.prior_at(work.bits)
+        symbols_ZHW = np.empty((0, seam.height, seam.width), np.uint8)
+        for payload, size in zip(work.payloads, sizes, strict=True):
+            shape = (size, seam.height, seam.width)
+            group_CHW = codec_payload.decode(work.codec, payload, shape, work.bits, prior, symbols_ZHW)
+            symbols_ZHW = np.concatenate([symbols_ZHW, group_CHW])
+        return symbols_ZHW
+
+    def _photo(self, work: Work) -> Decoded:
         wanted = self.bundle.manifest.pixels
-        frame_HWC = pixels.fit(pixels.from_jpeg(work.payloads[0]), wanted.height, wanted.width)
-        return pixels.normalise(frame_HWC, wanted.mean, wanted.std)
+        frame_HWC = pixels.fit(pixels.from_jpeg(work.payloads[0]), wanted.height, wanted.width, wanted.fit)
+        return Decoded(values=pixels.normalise(frame_HWC, wanted.mean, wanted.std))
 
-    def _try_tail(self, stacked: Float32, is_photo: bool) -> Float32 | SplitError:
+    def _try_tail(self, batch: list[Decoded], is_photo: bool) -> Float32 | SplitError:
+        stacked = np.stack([one.values for one in batch])
         try:
-            return self.tail.run_whole(stacked) if is_photo else self.tail.run(stacked)
+            if is_photo:
+                return self.tail.run_whole(stacked)
+            return self.tail.run(stacked, np.array([one.place for one in batch], np.int64))
         except Exception:  # a runtime's errors have no common root, and one batch must not end the server
             request_id = uuid.uuid4().hex[:12]
-            log.exception("tail failed on a batch of %d, request %s", len(stacked), request_id)
+            log.exception("tail failed on a batch of %d, request %s", len(batch), request_id)
             return RemoteFailure("the tail failed on this frame's batch", request_id=request_id)
 
     def check_golden(self) -> float:
         """Re-run the bundle's golden sample here: the largest difference. Raises BundleError beyond tolerance."""
         manifest, golden = self.bundle.manifest, load_golden(self.bundle.path("golden.npz"))
-        bits, worst = max(manifest.seam.bits), 0.0
-        z_ZHW = dequantise(golden.symbols_ZHW, self.bundle.tables.ranges, bits)
-        for width, wanted_N in zip(manifest.seam.widths, golden.tail_KN, strict=True):
-            narrow_ZHW = np.where(np.arange(len(z_ZHW))[:, None, None] < width, z_ZHW, np.float32(0))
-            given_N = self.tail.run(narrow_ZHW[None])[0]
+        seam, kind, worst = manifest.seam, manifest.output.kind, 0.0
+        bits = max(seam.bits)
+        self._check_coder(golden, bits)
+        for place, width in enumerate(seam.widths):
+            z_ZHW = dequantise(golden.symbols_KZHW[place], self.bundle.tables.ranges_at(bits), bits)
+            z_ZHW[seam.channels_at(width) :] = 0
+            given_N = comparable(self.tail.run(z_ZHW[None], np.array([place], np.int64))[0], kind)
+            wanted_N = comparable(golden.tail_KN[place], kind)
             worst = max(worst, agree(f"tail at width {width}", given_N, wanted_N, manifest.golden_tolerance))
         wanted = manifest.pixels
-        frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width)
+        frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width, wanted.fit)
         whole_N = self.tail.run_whole(pixels.normalise(frame_HWC, wanted.mean, wanted.std)[None])[0]
-        return max(worst, agree("whole model", whole_N, golden.whole_N, manifest.golden_tolerance))
+        given_N, wanted_N = comparable(whole_N, kind), comparable(golden.whole_N, kind)
+        return max(worst, agree("whole model", given_N, wanted_N, manifest.golden_tolerance))
+
+    def _check_coder(self, golden: Golden, bits: int) -> None:
+        """The entropy coder here reads what the one that made the bundle wrote: its library may have changed."""
+        symbols_ZHW = golden.symbols_KZHW[-1]
+        prior, codec = self.bundle.tables.prior_at(bits), Codec(int(golden.codec[0]))
+        decoded = codec_payload.decode(codec, golden.payload.tobytes(), symbols_ZHW.shape, bits, prior)
+        agree("coded symbols", decoded.astype(np.int64), symbols_ZHW.astype(np.int64), 0)

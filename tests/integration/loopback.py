@@ -146,6 +146,7 @@ def frame_messages(
     deadline_ms: int = 20_000,
     payloads: tuple[bytes, ...] | None = None,
     chunked: bool = False,
+    back: int = 0,
 ) -> list[pb.FromDevice]:
     """A frame with true checksums; `chunked`: one chunk a group of channels."""
     if payloads is None:
@@ -161,6 +162,7 @@ def frame_messages(
         deadline_ms=deadline_ms,
         tables=messages.tables_prefix(bundle.tables.digest()),
         payloads=payloads,
+        back=back,
     )
     return messages.frame_to_wire(frame)
 
@@ -172,7 +174,8 @@ def altered(message: pb.FromDevice, **changes: Any) -> pb.FromDevice:
         setattr(frame, name, value)
     if "crc32c" not in changes:
         header = (frame.seq, frame.width & 0xFFFF, frame.bits & 0xFF)
-        frame.crc32c = codec_payload.checksum(*header, frame.codec & 0xFF, 0, frame.payload)  # type: ignore[arg-type]
+        codec: Any = frame.codec & 0xFF
+        frame.crc32c = codec_payload.checksum(*header, codec, 0, frame.payload, frame.back)
     return pb.FromDevice(frame=frame)
 
 

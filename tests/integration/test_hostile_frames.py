@@ -27,6 +27,7 @@ from splitrt.errors import (
     LinkLost,
     ModelNotFound,
     Overloaded,
+    ReferenceGone,
     SplitError,
     VersionGone,
     VersionMismatch,
@@ -38,6 +39,7 @@ from splitrt.rpc.v1 import split_pb2 as pb
 SEQ = 7
 WHOLE_BYTES = 1024  # 8 channels of 16 x 16 at 4 bits
 MOST_BYTES = 4096  # these servers' cap of one payload
+CODECS = "1 (packed), 2 (zstd), 3 (jpeg), 4 (factorised), 5 (context), 6 (delta)"
 
 
 def bomb(content_bytes: int, *, is_size_stated: bool = True, window_log: int = 0) -> bytes:
@@ -80,18 +82,22 @@ def zstd_case(payload: bytes, word: str) -> Case:
     return Case({"codec": pb.CODEC_ZSTD, "payload": payload}, BadFrame, (), word)
 
 
+def coded_case(codec: int, payload: bytes, word: str, **changes: Any) -> Case:
+    return Case({"codec": codec, "payload": payload} | changes, BadFrame, (), word)
+
+
 def photograph_case(payload: bytes, word: str, **changes: Any) -> Case:
     plain = {"codec": pb.CODEC_JPEG, "width": 0, "bits": 0, "payload": payload}
     return Case(plain | changes, BadFrame, (), word)
 
 
 CASES = {
-    "codec unspecified": Case({"codec": 0}, InvalidInput, ("1 (packed), 2 (zstd), 3 (jpeg)", "got 0")),
-    "codec from the future": Case({"codec": 77}, InvalidInput, ("1 (packed), 2 (zstd), 3 (jpeg)", "got 77")),
+    "codec unspecified": Case({"codec": 0}, InvalidInput, (CODECS, "got 0")),
+    "codec from the future": Case({"codec": 77}, InvalidInput, (CODECS, "got 77")),
     "width": Case({"width": 3}, WidthUnsupported, ("(1, 2, 4, 8)", "got 3")),
     "width absurd": Case({"width": 2**32 - 1}, WidthUnsupported, ("(1, 2, 4, 8)", "got 4294967295")),
     "width 0": Case({"width": 0}, WidthUnsupported, ("got 0",)),
-    "bits": Case({"bits": 5}, WidthUnsupported, ("(2, 4, 8)", "got 5")),
+    "bits": Case({"bits": 5}, WidthUnsupported, ("(2, 3, 4)", "got 5")),
     "bits absurd": Case({"bits": 2**31}, WidthUnsupported, ("got 2147483648",)),
     "tables": Case({"tables": 0xDEADBEEF}, VersionMismatch, ("tables digest must begin", "got deadbeef")),
     "checksum off": Case({"crc32c": 0x12345678}, IntegrityError, ("checksum must be", "got 12345678"), "checksum"),
@@ -112,6 +118,26 @@ CASES = {
     "zstd with junk": zstd_case(SOUND_ZSTD + b"x", "zstd"),
     "zstd truncated": zstd_case(SOUND_ZSTD[:-1], "zstd"),
     "zstd not at all": zstd_case(b"no such thing", "zstd"),
+    "factorised with a zero after it": coded_case(pb.CODEC_FACTORISED, b"\x12\x34\0", "trailing"),
+    "factorised over any length": coded_case(pb.CODEC_FACTORISED, b"\x01" * MOST_BYTES, "length", width=1),
+    "context with a zero after it": coded_case(pb.CODEC_CONTEXT, b"\x12\x34\0", "trailing"),
+    "context over any length": coded_case(pb.CODEC_CONTEXT, b"\x01" * MOST_BYTES, "length", width=1),
+    "difference to no frame": coded_case(pb.CODEC_DELTA, b"x", "malformed"),
+    "difference to itself and a century ago": coded_case(pb.CODEC_DELTA, b"x", "malformed", back=2**32 - 1),
+    "difference further back than a byte": coded_case(pb.CODEC_DELTA, b"x", "malformed", back=256),
+    "difference in chunks": coded_case(pb.CODEC_DELTA, b"x", "malformed", back=1, chunks=4),
+    "difference to a frame that never was": Case(
+        {"codec": pb.CODEC_DELTA, "payload": b"x", "back": 1},
+        ReferenceGone,
+        (f"frame {SEQ - 1} is not kept at width 8, 4 bits",),
+        "reference",
+    ),
+    "difference to before the beginning": Case(
+        {"codec": pb.CODEC_DELTA, "payload": b"x", "back": 200}, ReferenceGone, (f"frame {SEQ - 200}",), "reference"
+    ),
+    "whole frame with a frame before it": Case({"back": 1}, BadFrame, (), "malformed"),
+    "whole frame with a frame long before it": Case({"back": 256}, BadFrame, (), "malformed"),
+    "photograph with a frame before it": photograph_case(b"", "malformed", back=1),
     "photograph not at all": photograph_case(b"no such thing", "jpeg"),
     "photograph with a width": photograph_case(b"", "malformed", width=8),
     "photograph in chunks": photograph_case(b"", "malformed", chunks=4),

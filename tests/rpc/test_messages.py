@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -42,11 +44,21 @@ def frames() -> st.SearchStrategy[Frame]:
         Frame,
         seq=UINT32,
         width=st.integers(0, 4096),
-        bits=st.sampled_from([0, 2, 4, 8]),
+        bits=st.integers(0, 8),
         codec=st.sampled_from(Codec),
         deadline_ms=UINT32,
         tables=UINT32,
         payloads=st.lists(st.binary(max_size=64), min_size=1, max_size=16).map(tuple),
+    ) | st.builds(
+        Frame,
+        seq=UINT32,
+        width=st.integers(1, 4096),
+        bits=st.integers(1, 8),
+        codec=st.just(Codec.DELTA),
+        deadline_ms=UINT32,
+        tables=UINT32,
+        payloads=st.tuples(st.binary(max_size=64)),
+        back=st.integers(1, messages.MOST_BACK),
     )
 
 
@@ -65,7 +77,7 @@ def test_a_frame_comes_back_as_it_was_sent(frame: Frame) -> None:
         payloads.append(chunk.payload)
     assert tuple(payloads) == frame.payloads
     assert start.chunks == len(frame.payloads)
-    for name in ("seq", "width", "bits", "codec", "deadline_ms", "tables"):
+    for name in ("seq", "width", "bits", "codec", "deadline_ms", "tables", "back"):
         assert getattr(start, name) == getattr(frame, name), name
 
 
@@ -75,8 +87,8 @@ def test_every_chunk_passes_its_own_checksum_and_under_another_number_fails(fram
         part = from_device(message)
         assert isinstance(part, FrameStart | FrameChunk)
 
-        def crc(seq: int, index: int = index, payload: bytes = part.payload) -> int:
-            return codec_payload.checksum(seq, frame.width, frame.bits, frame.codec, index, payload)
+        def crc(seq: int, index: int = index, payload: bytes = part.payload, back: int = frame.back) -> int:
+            return codec_payload.checksum(seq, frame.width, frame.bits, frame.codec, index, payload, back)
 
         codec_payload.check(part.crc32c, crc(frame.seq))
         # Another frame of the same slot: only the checksum can tell them apart.
@@ -84,12 +96,14 @@ def test_every_chunk_passes_its_own_checksum_and_under_another_number_fails(fram
             codec_payload.check(part.crc32c, crc((frame.seq + messages.SLOTS) % 2**32))
         with pytest.raises(IntegrityError):
             codec_payload.check(part.crc32c, crc(frame.seq, index + 1))
+        with pytest.raises(IntegrityError):
+            codec_payload.check(part.crc32c, crc(frame.seq, back=frame.back ^ 1))
 
 
 @given(
     seq=st.integers(0, 2**21 - 1),
     width=st.integers(1, 128),
-    bits=st.sampled_from([2, 4, 8]),
+    bits=st.integers(1, 8),
     codec=st.sampled_from(Codec),
     deadline_ms=st.integers(1, 16_383),
     first_bytes=st.integers(1, 16_300),
@@ -117,6 +131,31 @@ def test_our_share_of_a_frame_stays_within_its_budget(
     assert link_bytes([first, *rest]) == sum(sizes) + ours + framing
 
 
+@given(
+    seq=st.integers(0, 2**21 - 1),
+    width=st.integers(1, 128),
+    bits=st.integers(1, 8),
+    deadline_ms=st.integers(1, 16_383),
+    size=st.integers(1, 16_300),
+    back=st.integers(1, messages.MOST_BACK),
+)
+def test_our_share_of_a_difference_stays_within_its_budget(
+    seq: int, width: int, bits: int, deadline_ms: int, size: int, back: int
+) -> None:
+    frame = Frame(
+        seq=seq,
+        width=width,
+        bits=bits,
+        codec=Codec.DELTA,
+        deadline_ms=deadline_ms,
+        tables=0xFFFFFFFF,
+        payloads=(bytes(size),),
+        back=back,
+    )
+    (message,) = frame_to_wire(frame)
+    assert message.ByteSize() - size <= FIRST_BYTES
+
+
 def test_a_frame_of_one_chunk_spends_nothing_on_chunks() -> None:
     plain = Frame(seq=1, width=8, bits=4, codec=Codec.PACKED, deadline_ms=100, tables=1, payloads=(b"abc",))
     (message,) = frame_to_wire(plain)
@@ -131,6 +170,7 @@ def test_a_frame_of_one_chunk_spends_nothing_on_chunks() -> None:
         bundle_digest=st.binary(max_size=32),
         tables_digest=st.binary(max_size=32),
         session_epoch=st.integers(0, 2**64 - 1),
+        deltas=st.booleans(),
         protocol=UINT32,
     )
 )
@@ -165,6 +205,7 @@ EVERY_ERROR: list[SplitError] = [
     errors.InvalidInput("bits must be 4, got 5"),
     errors.BadFrame("no", reason="zstd_size"),
     errors.IntegrityError("no"),
+    errors.ReferenceGone("no"),
     errors.FrameTooLarge("no"),
     errors.WidthUnsupported("no"),
     errors.ModelNotFound("no"),
@@ -246,8 +287,15 @@ def test_the_bytes_of_the_wire_are_these() -> None:
     assert message.SerializeToString(deterministic=True).hex() == (
         "121c"  # FromDevice.frame, 28 bytes
         "08ffff7f" "108001" "1804" "2002" "2832"  # seq, width, bits, codec, deadline
-        "358cad3491" "3a03616263" "45efbeadde"  # checksum, payload, tables
+        "35124a85b7" "3a03616263" "45efbeadde"  # checksum, payload, tables
     )  # fmt: skip
+
+
+def test_a_difference_adds_two_bytes_that_say_to_which_frame() -> None:
+    key = Frame(seq=9, width=8, bits=4, codec=Codec.DELTA, deadline_ms=50, tables=1, payloads=(b"abc",))
+    (before,), (after,) = frame_to_wire(key), frame_to_wire(replace(key, back=2))
+    assert after.ByteSize() == before.ByteSize() + 2
+    assert after.SerializeToString(deterministic=True).hex().endswith("4501000000" "5002")  # fmt: skip
 
 
 def test_the_prefix_of_a_digest_is_its_first_four_bytes() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,9 @@ import pytest
 
 from splitrt.bundle import Bundle
 from splitrt.codec import bitpack, pixels
-from splitrt.codec.payload import Codec
+from splitrt.codec.payload import Codec, encode_delta
 from splitrt.codec.pixels import to_jpeg
-from splitrt.codec.quantise import quantise
+from splitrt.codec.quantise import dequantise, quantise
 from splitrt.device.head import OnnxHead
 from splitrt.device.local import Device
 from splitrt.errors import BadFrame, DeadlineExceeded, RemoteFailure, ServerDraining
@@ -24,6 +25,7 @@ from splitrt.server.work import Work
 from splitrt.server.worker import Worker
 
 Float32 = npt.NDArray[np.float32]
+Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 
 
@@ -59,15 +61,8 @@ def photograph(frame_HWC: UInt8) -> Work:
 
 
 def broken(one: Work) -> Work:
-    return Work(
-        principal=one.principal,
-        width=one.width,
-        bits=one.bits,
-        codec=one.codec,
-        payloads=(one.payloads[0][:-1],),
-        arrived_at=one.arrived_at,
-        deadline_at=one.deadline_at,
-    )
+    """With a byte too many, which no coder makes."""
+    return replace(one, payloads=(one.payloads[0] + b"\0",))
 
 
 def test_a_batch_of_every_width_and_depth_answers_as_each_frame_alone(
@@ -108,14 +103,72 @@ def test_one_chunk_a_group_decodes_as_the_whole_frame(device: Device, worker: Wo
     head = OnnxHead(bundle)
     wanted = bundle.manifest.pixels
     features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
-    symbols = quantise(head.encode(features, 8), bundle.tables.ranges, 4)
+    symbols = quantise(head.encode(features, 8), bundle.tables.ranges_at(4), 4)
     sizes = bundle.manifest.seam.group_sizes(8)
     stops = np.cumsum([0, *sizes])
     pieces = [symbols[a:b] for a, b in zip(stops[:-1], stops[1:], strict=True)]
     chunks = tuple(bitpack.pack(piece, 4) for piece in pieces)
     one = Work(principal="one", width=8, bits=4, codec=Codec.PACKED, payloads=chunks, arrived_at=0.0, deadline_at=1e9)
     whole = work(device, frame_HWC, 8, 4)
-    np.testing.assert_array_equal(worker.bottleneck(one), worker.bottleneck(whole))
+    np.testing.assert_array_equal(worker.bottleneck(one).values, worker.bottleneck(whole).values)
+
+
+def test_what_the_worker_decodes_is_what_the_device_quantised(device: Device, worker: Worker, frame_HWC: UInt8) -> None:
+    seam, tables = device.bundle.manifest.seam, device.bundle.tables
+    for place, width in enumerate(seam.widths):
+        for bits in seam.bits:
+            encoded = device.encode(device.look(frame_HWC), width, bits)
+            decoded = worker.bottleneck(work(device, frame_HWC, width, bits))
+            assert encoded.symbols_KHW is not None
+            assert decoded.symbols_ZHW is not None
+            np.testing.assert_array_equal(decoded.symbols_ZHW, encoded.symbols_KHW)
+            wanted_KHW = dequantise(encoded.symbols_KHW, tables.ranges_at(bits), bits)
+            np.testing.assert_array_equal(decoded.values[:width], wanted_KHW)
+            assert (decoded.values[width:] == 0).all()
+            assert decoded.place == place
+
+
+# ── differences ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def difference(device: Device, frame_HWC: UInt8, to_HWC: UInt8) -> Work:
+    reference = device.encode(device.look(to_HWC), 8, 4).symbols_KHW
+    symbols = device.encode(device.look(frame_HWC), 8, 4).symbols_KHW
+    assert reference is not None
+    assert symbols is not None
+    payloads = (encode_delta(symbols, reference, 4),)
+    plain = work(device, frame_HWC, 8, 4)
+    return replace(plain, codec=Codec.DELTA, payloads=payloads, reference_ZHW=reference)
+
+
+def test_a_difference_is_answered_as_the_whole_frame(device: Device, worker: Worker, frame_HWC: UInt8) -> None:
+    other_HWC = np.ascontiguousarray(frame_HWC[::-1])
+    whole, delta = work(device, frame_HWC, 8, 4), difference(device, frame_HWC, other_HWC)
+    wanted, given = worker.run([whole, delta])
+    np.testing.assert_array_equal(given.outputs[0], wanted.outputs[0])
+    np.testing.assert_array_equal(worker.bottleneck(delta).values, worker.bottleneck(whole).values)
+
+
+def test_a_broken_difference_fails_alone(device: Device, worker: Worker, frame_HWC: UInt8) -> None:
+    delta = difference(device, frame_HWC, frame_HWC)
+    outcomes = worker.run([delta, broken(delta), work(device, frame_HWC, 1, 2)])
+    assert [type(outcome.error) for outcome in outcomes] == [type(None), BadFrame, type(None)]
+
+
+def test_symbols_come_back_of_frames_that_ask_for_it_and_of_no_other(
+    device: Device, worker: Worker, frame_HWC: UInt8
+) -> None:
+    plain = work(device, frame_HWC, 4, 3)
+    kept, dropped, failed = worker.run([replace(plain, keep=True), plain, replace(broken(plain), keep=True)])
+    wanted = device.encode(device.look(frame_HWC), 4, 3).symbols_KHW
+    assert wanted is not None
+    assert kept.symbols_ZHW is not None
+    np.testing.assert_array_equal(kept.symbols_ZHW, wanted)
+    assert dropped.symbols_ZHW is None
+    assert failed.symbols_ZHW is None
+
+
+# ── the pool ────────────────────────────────────────────────────────────────────────────────────────
 
 
 class Slow:
@@ -126,7 +179,7 @@ class Slow:
         self.batches: list[int] = []
         self.fails = False
 
-    def run(self, z_BZHW: Float32) -> Float32:
+    def run(self, z_BZHW: Float32, place_B: Int64) -> Float32:
         self.go.wait(10)
         self.batches.append(len(z_BZHW))
         if self.fails:
@@ -134,7 +187,7 @@ class Slow:
         return np.zeros((len(z_BZHW), 6), np.float32)
 
     def run_whole(self, x_BCHW: Float32) -> Float32:
-        return self.run(x_BCHW)
+        return self.run(x_BCHW, np.zeros(len(x_BCHW), np.int64))
 
 
 async def test_frames_that_wait_while_the_tail_is_busy_become_one_batch(device: Device, frame_HWC: UInt8) -> None:

@@ -13,6 +13,9 @@ class Codec(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CODEC_PACKED: _ClassVar[Codec]
     CODEC_ZSTD: _ClassVar[Codec]
     CODEC_JPEG: _ClassVar[Codec]
+    CODEC_FACTORISED: _ClassVar[Codec]
+    CODEC_CONTEXT: _ClassVar[Codec]
+    CODEC_DELTA: _ClassVar[Codec]
 
 class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -30,10 +33,14 @@ class ErrorCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_CODE_EXPIRED: _ClassVar[ErrorCode]
     ERROR_CODE_DRAINING: _ClassVar[ErrorCode]
     ERROR_CODE_REMOTE_FAILURE: _ClassVar[ErrorCode]
+    ERROR_CODE_REFERENCE_GONE: _ClassVar[ErrorCode]
 CODEC_UNSPECIFIED: Codec
 CODEC_PACKED: Codec
 CODEC_ZSTD: Codec
 CODEC_JPEG: Codec
+CODEC_FACTORISED: Codec
+CODEC_CONTEXT: Codec
+CODEC_DELTA: Codec
 ERROR_CODE_UNSPECIFIED: ErrorCode
 ERROR_CODE_INVALID_INPUT: ErrorCode
 ERROR_CODE_BAD_FRAME: ErrorCode
@@ -48,6 +55,7 @@ ERROR_CODE_OVERLOADED: ErrorCode
 ERROR_CODE_EXPIRED: ErrorCode
 ERROR_CODE_DRAINING: ErrorCode
 ERROR_CODE_REMOTE_FAILURE: ErrorCode
+ERROR_CODE_REFERENCE_GONE: ErrorCode
 
 class DescribeRequest(_message.Message):
     __slots__ = ()
@@ -128,20 +136,22 @@ class FromServer(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tables_digest", "session_epoch")
+    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tables_digest", "session_epoch", "deltas")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     TABLES_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DELTAS_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     bundle: str
     version: str
     bundle_digest: bytes
     tables_digest: bytes
     session_epoch: int
-    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tables_digest: _Optional[bytes] = ..., session_epoch: _Optional[int] = ...) -> None: ...
+    deltas: bool
+    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tables_digest: _Optional[bytes] = ..., session_epoch: _Optional[int] = ..., deltas: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "limits", "session_epoch")
@@ -154,7 +164,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., session_epoch: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("seq", "width", "bits", "codec", "deadline_ms", "crc32c", "payload", "tables", "chunks")
+    __slots__ = ("seq", "width", "bits", "codec", "deadline_ms", "crc32c", "payload", "tables", "chunks", "back")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
@@ -164,6 +174,7 @@ class Frame(_message.Message):
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
     TABLES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    BACK_FIELD_NUMBER: _ClassVar[int]
     seq: int
     width: int
     bits: int
@@ -173,7 +184,8 @@ class Frame(_message.Message):
     payload: bytes
     tables: int
     chunks: int
-    def __init__(self, seq: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[int] = ..., codec: _Optional[_Union[Codec, str]] = ..., deadline_ms: _Optional[int] = ..., crc32c: _Optional[int] = ..., payload: _Optional[bytes] = ..., tables: _Optional[int] = ..., chunks: _Optional[int] = ...) -> None: ...
+    back: int
+    def __init__(self, seq: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[int] = ..., codec: _Optional[_Union[Codec, str]] = ..., deadline_ms: _Optional[int] = ..., crc32c: _Optional[int] = ..., payload: _Optional[bytes] = ..., tables: _Optional[int] = ..., chunks: _Optional[int] = ..., back: _Optional[int] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data")
