@@ -49,14 +49,17 @@ width = 2
 """
 
 
+def tables_of(channels: int, bits: tuple[int, ...] = (4, 8)) -> Tables:
+    ranges = Ranges(low_C=np.full(channels, -1, np.float32), high_C=np.full(channels, 1, np.float32))
+    return Tables(ranges=dict.fromkeys(bits, ranges), priors={})
+
+
 def write_bundle(root: Path, name: str = "toy", version: str = "1") -> Path:
     folder = root / f"{name}-{version}"
     (folder / "head").mkdir(parents=True)
     for graph in GRAPHS:
         (folder / graph).write_bytes(f"{graph} of {name}".encode())
-    Tables(ranges=Ranges(low_C=np.full(2, -1, np.float32), high_C=np.full(2, 1, np.float32))).save(
-        folder / "tables.npz"
-    )
+    tables_of(channels=2).save(folder / "tables.npz")
     point = {"width": 1, "bits": 4, "payload_bytes_mean": 2, "payload_bytes_p95": 2, "accuracy": 0.5}
     calibration = {"data": "none", "images": 1, "whole_accuracy": 0.5, "points": [point]}
     (folder / "calibration.json").write_text(json.dumps(calibration))
@@ -239,11 +242,24 @@ def test_an_oversized_file_is_refused_unread(toy: Path) -> None:
         load_bundle(toy)
 
 
-def test_tables_of_another_seam_are_refused(toy: Path) -> None:
-    Tables(ranges=Ranges(low_C=np.zeros(3, np.float32), high_C=np.ones(3, np.float32))).save(toy / "tables.npz")
+@pytest.mark.parametrize(
+    ("tables", "says"),
+    [
+        (tables_of(channels=3), r"must have 2 channels at \[4, 8\] bits, got 3 at \[4, 8\]"),
+        (tables_of(channels=2, bits=(4,)), r"must have 2 channels at \[4, 8\] bits, got 2 at \[4\]"),
+    ],
+)
+def test_tables_of_another_seam_are_refused(toy: Path, tables: Tables, says: str) -> None:
+    tables.save(toy / "tables.npz")
     sign(toy)
-    with pytest.raises(BundleError, match="must have 2 channels, got 3"):
+    with pytest.raises(BundleError, match=says):
         load_bundle(toy)
+
+
+def test_tables_may_have_more_depths_than_the_seam(toy: Path) -> None:
+    tables_of(channels=2, bits=(2, 4, 8)).save(toy / "tables.npz")
+    sign(toy)
+    assert sorted(load_bundle(toy).tables.ranges) == [2, 4, 8]
 
 
 @pytest.mark.parametrize(("key", "value"), [("width", 3), ("bits", 2)])

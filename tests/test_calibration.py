@@ -15,7 +15,7 @@ POINTS = st.lists(
     st.builds(
         Point,
         width=st.integers(1, 64),
-        bits=st.sampled_from([2, 4, 8]),
+        bits=st.integers(1, 8),
         payload_bytes_mean=st.integers(1, 12).map(float),  # few values: ties are met
         payload_bytes_p95=st.floats(1, 1e6),
         accuracy=st.integers(0, 12).map(lambda n: n / 12),
@@ -27,7 +27,9 @@ relaxed = settings(deadline=None)
 
 
 def calibration(points: list[Point], exit: ExitCurve | None = None) -> Calibration:
-    return Calibration(data="scenes", images=500, whole_accuracy=0.8, exit=exit, points=tuple(points))
+    return Calibration(
+        data="scenes", images=500, score="agreement", whole_accuracy=0.8, exit=exit, points=tuple(points)
+    )
 
 
 @relaxed
@@ -97,6 +99,7 @@ SOUND: dict[str, Any] = {
         {"points": [{}]},
         {"surprise": 1},
         {"images": "many"},
+        {"score": "precision"},
         *({"points": [SOUND["points"][0] | {"payload_bytes_mean": odd}]} for odd in (0, -1, float("nan"))),
         *({"points": [SOUND["points"][0] | {"accuracy": odd}]} for odd in (-0.1, 1.1, float("nan"))),
         {"points": [SOUND["points"][0] | {"payload_bytes_p95": float("inf")}]},
@@ -108,6 +111,10 @@ def test_a_value_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     parse_calibration(json.dumps(SOUND).encode())
     with pytest.raises(BundleError, match=r"calibration\.json"):
         parse_calibration(json.dumps(SOUND | change).encode())
+
+
+def test_a_calibration_that_does_not_say_is_of_accuracy() -> None:
+    assert parse_calibration(json.dumps(SOUND).encode()).score == "accuracy"
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"a":' * 100_000])

@@ -18,6 +18,7 @@ SENDABLE: list[SplitError] = [
     errors.InvalidInput("shape must be (3,)"),
     errors.BadFrame("payload is no zstd", reason="zstd_size"),
     errors.IntegrityError("checksum differs", reason="checksum"),
+    errors.ReferenceGone("frame 3 is not kept", reason="reference"),
     errors.FrameTooLarge("payload must be at most 9 bytes"),
     errors.WidthUnsupported("width must be one of (1, 2)"),
     errors.ModelNotFound("no such bundle"),
@@ -90,6 +91,7 @@ def test_only_what_may_succeed_when_sent_again_is_retryable() -> None:
         "Overloaded",
         "LinkLost",
         "ServerDraining",
+        "ReferenceGone",
         "RemoteFailure",
     }
 

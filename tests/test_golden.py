@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitrt.bundle import Bundle
+from splitrt.codec.payload import Codec, decode
 from splitrt.errors import BundleError
-from splitrt.golden import Golden, agree, load_golden
+from splitrt.golden import Golden, agree, comparable, load_golden
 
 Array = npt.NDArray[Any]
 relaxed = settings(deadline=None)
@@ -25,8 +26,10 @@ def golden() -> Golden:
     return Golden(
         frame_HWC=draw.integers(0, 256, (8, 8, 3), np.uint8),
         exit_N=np.empty(0, np.float32),
-        z_ZHW=draw.normal(size=(4, 2, 2)).astype(np.float32),
-        symbols_ZHW=draw.integers(0, 256, (4, 2, 2), np.uint8),
+        z_KZHW=draw.normal(size=(2, 4, 2, 2)).astype(np.float32),
+        symbols_KZHW=draw.integers(0, 256, (2, 4, 2, 2), np.uint8),
+        payload=draw.integers(0, 256, 9, np.uint8),
+        codec=np.array([5], np.uint8),
         tail_KN=draw.normal(size=(2, 6)).astype(np.float32),
         whole_N=draw.normal(size=6).astype(np.float32),
     )
@@ -43,8 +46,25 @@ def test_what_is_loaded_is_what_was_saved(tmp_path: Path) -> None:
 
 def test_the_built_in_sample_fits_its_seam(photos: Bundle) -> None:
     seam, sample = photos.manifest.seam, load_golden(photos.path("golden.npz"))
-    assert sample.z_ZHW.shape == sample.symbols_ZHW.shape == (seam.channels, seam.height, seam.width)
-    assert len(sample.tail_KN) == len(seam.widths)
+    widths = len(seam.widths)
+    assert sample.z_KZHW.shape == sample.symbols_KZHW.shape == (widths, seam.channels, seam.height, seam.width)
+    assert len(sample.tail_KN) == widths
+    for place, width in enumerate(seam.widths):
+        assert (sample.symbols_KZHW[place, seam.channels_at(width) :] == 0).all()
+
+
+def test_the_built_in_sample_s_payload_is_its_widest_symbols(photos: Bundle) -> None:
+    sample, bits = load_golden(photos.path("golden.npz")), max(photos.manifest.seam.bits)
+    symbols_ZHW, prior = sample.symbols_KZHW[-1], photos.tables.prior_at(bits)
+    decoded = decode(Codec(int(sample.codec[0])), sample.payload.tobytes(), symbols_ZHW.shape, bits, prior)
+    np.testing.assert_array_equal(decoded, symbols_ZHW)
+
+
+def test_of_candidates_only_scores_are_compared() -> None:
+    """Equal ones may change places on another machine."""
+    candidates_K6 = np.arange(12.0).reshape(2, 6)
+    np.testing.assert_array_equal(comparable(candidates_K6, "boxes"), [4, 10])
+    np.testing.assert_array_equal(comparable(candidates_K6, "classes"), candidates_K6)
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Golden)])

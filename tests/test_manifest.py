@@ -37,15 +37,24 @@ MANIFESTS = st.builds(
         width=st.integers(8, 4096),
         mean=three(st.floats(-1e30, 1e30)),
         std=three(POSITIVE),
+        fit=st.sampled_from(["cover", "stretch"]),
     ),
-    output=st.builds(Output, kind=st.sampled_from(["classes", "tensor"]), labels=st.lists(TEXT, max_size=4).map(tuple)),
+    output=st.builds(
+        Output,
+        kind=st.sampled_from(["classes", "boxes", "tensor"]),
+        labels=st.lists(TEXT, max_size=4).map(tuple),
+        nms_iou=st.floats(0, 1),
+        min_score=st.floats(0, 1),
+    ),
     seam=st.builds(
         Seam,
         widths=st.sets(st.integers(1, 4096), min_size=1, max_size=16).map(lambda widths: tuple(sorted(widths))),
-        bits=st.sets(st.sampled_from([2, 4, 8]), min_size=1).map(lambda bits: tuple(sorted(bits))),
+        bits=st.sets(st.integers(1, 8), min_size=1).map(lambda bits: tuple(sorted(bits))),
         height=st.integers(1, 1024),
         width=st.integers(1, 1024),
+        sum_channels=st.none() | st.integers(1, 4096),
     ),
+    bottleneck=st.none() | st.dictionaries(st.sampled_from(["hidden", "decoder_hidden"]), st.integers(1, 999)),
     exit=st.none() | st.builds(Exit, temperature=POSITIVE, threshold=st.floats(0, 1.01)),
     golden_tolerance=POSITIVE,
     files=st.dictionaries(st.sampled_from(["tail.onnx", "head/stem.onnx", "tables.npz"]), st.just(DIGEST)),
@@ -123,15 +132,24 @@ def test_a_bundle_without_an_exit_has_none() -> None:
         ("pixels.width", 4097, "pixels.width"),
         ("pixels.std", [0.25, 0, 0.25], "std must be above zero"),
         ("pixels.mean", [0.5, 0.5], "pixels.mean"),
-        ("pixels.fit", "stretch", "pixels.fit"),
-        ("output.kind", "boxes", "output.kind"),
+        ("pixels.fit", "crop", "pixels.fit"),
+        ("output.kind", "polygons", "output.kind"),
+        ("output.nms_iou", 1.5, "output.nms_iou"),
+        ("output.min_score", -0.1, "output.min_score"),
         ("seam.widths", [], "seam.widths"),
         ("seam.widths", [2, 1], "must rise strictly"),
         ("seam.widths", [1, 1], "must rise strictly"),
         ("seam.widths", [0, 1], "from 1 up"),
         ("seam.widths", [1, 4097], "to 4096 at most"),
         ("seam.widths", list(range(1, 18)), "seam.widths"),
-        ("seam.bits", [3], "must be among 2, 4 and 8"),
+        ("seam.bits", [0], "must be among 1 to 8"),
+        ("seam.bits", [4, 9], "must be among 1 to 8"),
+        ("seam.sum_channels", 0, "seam.sum_channels"),
+        ("seam.sum_channels", 4097, "seam.sum_channels"),
+        ("bottleneck", {"hidden": "wide"}, "bottleneck.hidden"),
+        ("bottleneck", {"hidden": 0}, "bottleneck.hidden"),
+        ("bottleneck", {"form": 1}, "bottleneck.form"),
+        ("bottleneck", 3, "bottleneck"),
         ("seam.bits", [], "seam.bits"),
         ("seam.height", 0, "seam.height"),
         ("seam.width", 1025, "seam.width"),
@@ -231,3 +249,16 @@ def test_group_sizes_add_up_to_the_width() -> None:
         4: [1, 1, 2],
         8: [1, 1, 2, 4],
     }
+
+
+def test_an_ensemble_sends_all_its_channels_in_one_chunk_at_every_width() -> None:
+    seam = Seam(widths=(1, 2, 3), bits=(8,), height=16, width=16, sum_channels=6)
+    assert seam.channels == 6
+    assert [seam.channels_at(width) for width in seam.widths] == [6, 6, 6]
+    assert [seam.group_sizes(width) for width in seam.widths] == [[6], [6], [6]]
+
+
+def test_a_nested_seam_sends_a_width_s_channels() -> None:
+    seam = Seam(widths=(1, 2, 4), bits=(8,), height=16, width=16)
+    assert seam.channels == 4
+    assert [seam.channels_at(width) for width in seam.widths] == [1, 2, 4]

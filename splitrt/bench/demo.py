@@ -41,7 +41,7 @@ OUTAGE_MBIT = 0.001  # below this uplink rate a frame counts as captured in the 
 
 STRATEGIES: dict[str, Callable[[Bundle], Strategy]] = {
     "splitrt": Adaptive,
-    "widest": lambda bundle: Fixed(bundle.manifest.seam.channels, max(bundle.manifest.seam.bits)),
+    "widest": lambda bundle: Fixed(bundle.manifest.seam.widths[-1], max(bundle.manifest.seam.bits)),
     "jpeg": lambda bundle: Photographs(JPEG_QUALITY),
     "exit alone": lambda bundle: Alone(),
 }

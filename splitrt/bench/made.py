@@ -13,25 +13,39 @@ from typing import Any
 
 import numpy as np
 
+from splitrt.codec.tables import Tables
 from splitrt.errors import ConfigError
 
 CLASSES = 10
 
 
-def make_bundle(folder: Path, *, widths: tuple[int, ...], width: float, resolution: int, decoder_hidden: int) -> Path:
-    """An untrained `mobilenet` bundle under `folder`, with 8-bit points only. Needs the torch extra."""
+def make_bundle(
+    folder: Path,
+    *,
+    widths: tuple[int, ...],
+    width: float,
+    resolution: int,
+    decoder_hidden: int,
+    form: str = "nested",
+    channels: int = 0,
+    is_coded: bool = False,
+) -> Path:
+    """An untrained `mobilenet` bundle under `folder`, with 8-bit points only. Needs the torch extra.
+
+    is_coded: with tables for the range coder; without them frames go as packed or zstd.
+    """
     try:
         import torch
 
         from splitrt.train.data import Images
         from splitrt.train.export import export_bundle
         from splitrt.train.recipe import Recipe
-        from splitrt.train.train import PIXELS, build
+        from splitrt.train.tables import trained_tables
+        from splitrt.train.train import build, insert
     except ImportError as error:
         raise ConfigError(
             f"this benchmark makes its bundle with torch: pip install 'splitrt[torch]' ({error.name})"
         ) from None
-    from splitrt.nn.split import Whole
 
     torch.manual_seed(0)
     recipe = Recipe.model_validate(
@@ -39,21 +53,41 @@ def make_bundle(folder: Path, *, widths: tuple[int, ...], width: float, resoluti
             "name": "made",
             "version": "1",
             "family": "mobilenet",
-            "model": {"classes": CLASSES, "width": width},
-            "head": {"resolution": resolution},
-            "tail": {"decoder_hidden": decoder_hidden},
-            "seam": {"widths": widths, "bits": (8,)},
+            "model": {"classes": CLASSES, "width": width, "resolution": resolution},
+            "pixels": {"height": resolution, "width": resolution, "mean": (0.5,) * 3, "std": (0.25,) * 3},
+            "seam": {
+                "form": form,
+                "widths": widths,
+                "channels": channels,
+                "bits": (8,),
+                "decoder_hidden": decoder_hidden,
+            },
             "whole": {"epochs": 0},
-            "bottleneck": {"epochs": 0},
+            "bottleneck": {"epochs": 0, "bits": (8,), "rate_weights": (0.0,)},
         }
     )
-    head, replaced, tail = build(recipe)
+    split = insert(recipe, *build(recipe))
     draws = np.random.default_rng(0)
     frames = draws.integers(0, 256, (8, resolution, resolution, 3), dtype=np.uint8)
-    images = Images(frames_BHWC=frames, labels_B=draws.integers(0, CLASSES, 8))
+    images = Images(frames_BHWC=frames, labels_B=draws.integers(0, CLASSES, 8), split="calibrate")
+    for part in (split.head, split.tail, split.whole):
+        part.eval()
+    tables = trained_tables(split.head, split.tiers, images, recipe)
+    if not is_coded:
+        tables = Tables(ranges=tables.ranges, priors={})
     out = folder / "made-1"
-    export_bundle(out, recipe, head, tail, Whole(head.stem, replaced, tail.body), images, [], PIXELS, lambda line: None)
+    export_bundle(out, recipe, split.head, split.tail, split.whole, tables, images, [], Silent())
     return out
+
+
+class Silent:
+    """A watch that nobody reads."""
+
+    def line(self, text: str) -> None:
+        return
+
+    def step(self, phase: str, done: int, total: int) -> None:
+        return
 
 
 def make_in_process(folder: Path, **sizes: Any) -> Path:

@@ -17,9 +17,11 @@ from splitrt.errors import ConfigError
 from splitrt.output import print_table, write_json
 
 CLAIMS = {
+    "codec": "splitrt.bench.codec",
     "frame": "splitrt.bench.frame",
     "head": "splitrt.bench.head",
     "rate": "splitrt.bench.rate",
+    "width": "splitrt.bench.width",
 }
 PACKAGES = ("torch", "onnxruntime", "grpcio", "protobuf", "numpy", "zstandard")
 

@@ -1,13 +1,11 @@
-"""Figures of a stream, and of the rate claim, on made rows."""
+"""Figures of a stream, on made rows."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from splitrt.bench.frames import pan
 from splitrt.bench.log import FrameLog, summary
-from splitrt.bench.rate import saved
 from splitrt.device.result import Classes, Result, Source
 
 
@@ -32,16 +30,6 @@ def test_late_means_after_the_deadline_and_its_grace() -> None:
     for seq, latency_ms in enumerate((100.0, 149.0, 151.0)):
         log.add(result(seq, "remote", latency_ms))
     assert summary(log, deadline_ms=100)["late"] == 1
-
-
-def test_half_the_bytes_at_every_accuracy_saves_half() -> None:
-    theirs = [{"accuracy": a, "link_bytes": b} for a, b in ((0.6, 800.0), (0.7, 1600.0), (0.8, 4000.0))]
-    ours = [{"accuracy": row["accuracy"], "link_bytes": row["link_bytes"] / 2} for row in theirs]
-    assert saved(ours, theirs) == pytest.approx(0.5)
-
-
-def test_curves_that_share_no_accuracy_save_nothing_that_can_be_said() -> None:
-    assert saved([{"accuracy": 0.5, "link_bytes": 1.0}], [{"accuracy": 0.9, "link_bytes": 9.0}]) is None
 
 
 def test_panned_frames_have_the_wanted_size_and_differ() -> None:
