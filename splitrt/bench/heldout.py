@@ -25,7 +25,7 @@ UInt8 = npt.NDArray[np.uint8]
 Array = npt.NDArray[Any]
 
 FAINT = 0.01  # score from which a candidate counts as found
-RESAMPLES = 100  # of the bootstrap
+RESAMPLES = 50  # of the bootstrap
 IMAGENET, COCO = "imagenet_tinydarknet", "coco_fastestdet"
 
 
@@ -48,25 +48,25 @@ class HeldOut:
 
     def accuracy(self, given: Sequence[Array]) -> float:
         """Against the labels: top-1, or average precision at an overlap of 0.5."""
-        if self.output.kind == "boxes":
-            return average_precision(self._found(given), list(self.labels))
-        return float(np.mean([one.argmax() == right for one, right in zip(given, self.labels, strict=True)]))
+        return self._right(self._answers(given), self.labels)
 
     def interval(self, given: Sequence[Array]) -> tuple[float, float]:
         """95 % bootstrap interval of the accuracy over images."""
-        draws = np.random.default_rng(0)
-        found = []
+        draws, answers, found = np.random.default_rng(0), self._answers(given), []
         for _ in range(RESAMPLES):
             chosen = draws.integers(0, len(given), len(given))
-            part = HeldOut(
-                frames=[],
-                labels=[self.labels[i] for i in chosen],
-                output=self.output,
-                by_agreement=self.by_agreement,
-            )
-            found.append(part.accuracy([given[i] for i in chosen]))
+            found.append(self._right([answers[i] for i in chosen], [self.labels[i] for i in chosen]))
         low, high = np.percentile(found, [2.5, 97.5])
         return float(low), float(high)
+
+    def _answers(self, outputs: Sequence[Array]) -> list[Any]:
+        """Each frame's boxes, or its class."""
+        return self._found(outputs) if self.output.kind == "boxes" else [one.argmax() for one in outputs]
+
+    def _right(self, answers: Sequence[Any], labels: Sequence[Any]) -> float:
+        if self.output.kind == "boxes":
+            return average_precision(answers, list(labels))
+        return float(np.mean([one == right for one, right in zip(answers, labels, strict=True)]))
 
     def _found(self, outputs: Sequence[Array]) -> list[Array]:
         return [nms(candidates_K6, self.output.nms_iou, FAINT) for candidates_K6 in outputs]
