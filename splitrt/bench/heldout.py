@@ -78,7 +78,7 @@ def read_held_out(data: Path, bundle: Bundle, most: int | None) -> HeldOut:
     """
     name, output = bundle.calibration.data, bundle.manifest.output
     if name != "photographs":
-        frames, labels = _archive(data / name, most)
+        frames, labels = unseen(data / name, most)
         return HeldOut(frames=frames, labels=labels, output=output, by_agreement=False)
     if output.kind == "boxes":
         rows = _table(data / COCO / "boxes.csv")
@@ -94,7 +94,8 @@ def read_held_out(data: Path, bundle: Bundle, most: int | None) -> HeldOut:
     return HeldOut(frames=frames, labels=right, output=output, by_agreement=True)
 
 
-def _archive(folder: Path, most: int | None) -> tuple[list[UInt8], list[int]]:
+def unseen(folder: Path, most: int | None) -> tuple[list[UInt8], list[int]]:
+    """Frames and labels of a data set's test.npz. Raises ConfigError where train.npz holds one of them."""
     images, labels = {}, {}
     for part in ("train", "test"):
         path = folder / f"{part}.npz"

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from splitrt.bench.heldout import unseen
 from splitrt.bench.report import Asked, Claim
 from splitrt.bench.steady import steady, switch_ms
 from splitrt.bundle import find_bundle
@@ -161,15 +162,10 @@ def _upto(widest: int) -> tuple[int, ...]:
 
 
 def _test_images(data: Path) -> Any:
-    from splitrt.train.data import Images, read_archive
+    from splitrt.train.data import Images
 
-    path = data / "cifar10/test.npz"
-    if not path.is_file():
-        raise ConfigError(f"test images must be at {path}")
-    with np.load(path, allow_pickle=False) as archive:
-        count = len(archive["label"])
-    frames, labels = read_archive(path, 0, count)
-    return Images(frames_BHWC=np.stack(frames), labels_B=labels, split="test")
+    frames, labels = unseen(data / "cifar10", None)
+    return Images(frames_BHWC=np.stack(frames), labels_B=np.array(labels), split="test")
 
 
 def _flops(encoder: Any, features: tuple[int, int, int], width: int) -> int:

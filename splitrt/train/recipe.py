@@ -168,8 +168,9 @@ def _first(error: ValidationError) -> str:
     problem = error.errors()[0]
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
-        given = f", got {problem['input']!r}" if problem["loc"] else ""
-        return f"{place}: {problem['msg']}{given}".removeprefix(": ")
+        said = problem["msg"].removeprefix("Value error, ")
+        given = f", got {problem['input']!r}" if problem["loc"] and ", got " not in said else ""
+        return f"{place}: {said}{given}".removeprefix(": ")
     known = _known_keys(problem["loc"])
     near = get_close_matches(str(problem["loc"][-1]), known, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -10,6 +10,7 @@ from codec_maps import CHANNELS, PRIORS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitrt.codec.entropy import TOTAL
 from splitrt.codec.prior import from_arrays
 from splitrt.codec.quantise import Ranges
 from splitrt.codec.tables import Tables, load_tables
@@ -157,4 +158,6 @@ def test_damage_to_a_prior_is_refused_or_is_another_sound_one(
         loaded = from_file(arrays, tmp_path_factory.getbasetemp())
     except BundleError:
         return
-    loaded.prior_at(2)
+    prior = loaded.prior_at(2)
+    assert prior is not None
+    assert (prior.rows_RA.sum(axis=1, dtype=np.int64) == TOTAL).all()
