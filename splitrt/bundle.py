@@ -7,6 +7,8 @@
       tables.npz  calibration.json  golden.npz
       tail.onnx  tail.safetensors  whole.onnx          server side: they never leave it
 
+    of a captured network, cut in two: head/graph.onnx  head/graph.json  head.safetensors  tail.onnx  tail.json
+
 Nothing here is executable. A file that is not listed, not a plain file or not what its digest says
 refuses the whole bundle.
 """
@@ -21,12 +23,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from splitrt.calibration import Calibration, parse_calibration
+from splitrt.codec.parts import EXACT
 from splitrt.codec.tables import Tables, load_tables
 from splitrt.errors import BundleError, ModelNotFound
 from splitrt.manifest import Manifest, parse_manifest
 
 READ_AT_ONCE = ("tables.npz", "calibration.json")
-SERVER_ONLY = ("tail.onnx", "tail.safetensors", "whole.onnx")
+SERVER_ONLY = ("tail.onnx", "tail.json", "tail.safetensors", "whole.onnx")
 MAX_FILE_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -47,7 +50,7 @@ class Bundle:
 
     @property
     def has_tail(self) -> bool:
-        return (self.folder / "tail.onnx").is_file()
+        return any((self.folder / file).is_file() for file in ("tail.onnx", "tail.json"))
 
     def path(self, file: str) -> Path:
         """A listed file of this bundle. Raises BundleError where the manifest does not list it."""
@@ -79,7 +82,7 @@ def load_bundle(folder: Path) -> Bundle:
         if file not in manifest.files:
             raise BundleError(f"manifest.toml must list {file}")
     tables = load_tables(folder / "tables.npz")
-    if tables.channels != manifest.seam.channels or not set(manifest.seam.bits) <= set(tables.ranges):
+    if tables.channels != manifest.seam.channels or not set(manifest.seam.bits) - {EXACT} <= set(tables.ranges):
         raise BundleError(
             f"tables.npz must have {manifest.seam.channels} channels at {list(manifest.seam.bits)} bits, "
             f"got {tables.channels} at {sorted(tables.ranges)}"
@@ -108,6 +111,18 @@ def check_file(folder: Path, file: str, wanted: str) -> None:
         given = hashlib.file_digest(stream, "sha256").hexdigest()
     if given != wanted:
         raise BundleError(f"{file} must have SHA-256 {wanted[:16]}.., got {given[:16]}..")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file that the manifest of a bundle in the making lists; all become readable to everybody."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in paths
+        if path.name != "manifest.toml"
+    }
 
 
 def _check_nothing_else(folder: Path, manifest: Manifest) -> None:

@@ -3,6 +3,7 @@
 SplitError
  ├─ InvalidInput        the caller's or the peer's values: dtype, shape, length, NaN
  ├─ ConfigError         a setting that cannot be used
+ │   └─ CaptureError    a model that cannot be captured as a graph: which operator or control flow, and where
  ├─ BundleError         a bundle that is damaged, incomplete or disagrees with its golden sample
  ├─ FrameTooLarge       over the cap agreed for one frame
  ├─ BadFrame            bytes that do not decode to what their header says (`reason`)
@@ -43,6 +44,10 @@ class InvalidInput(SplitError):
 
 class ConfigError(SplitError):
     code = "config"
+
+
+class CaptureError(ConfigError):
+    code = "capture"
 
 
 class BundleError(SplitError):

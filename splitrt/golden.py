@@ -8,6 +8,7 @@ difference beyond the manifest's tolerance refuses to start and says by how much
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -47,16 +48,50 @@ def load_golden(path: Path) -> Golden:
         raise BundleError(f"{path.name} must hold a golden sample: {error}") from error
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturedGolden:
+    """Of a captured network: its inputs, what crosses the cut exactly, and its outputs for that."""
+
+    inputs: tuple[Array, ...]
+    seam: tuple[Array, ...]
+    outputs: tuple[Array, ...]
+
+    def save(self, path: Path) -> None:
+        arrays = {f"{field.name}_{i}": one for field in fields(self) for i, one in enumerate(getattr(self, field.name))}
+        np.savez_compressed(path, **arrays)
+
+
+def load_captured_golden(path: Path) -> CapturedGolden:
+    """Raises BundleError on other arrays."""
+    arrays = read_npz(path, MAX_GOLDEN_BYTES)
+    found: dict[str, tuple[Array, ...]] = {}
+    for field in fields(CapturedGolden):
+        names = [f"{field.name}_{i}" for i in range(len(arrays))]
+        found[field.name] = tuple(arrays.pop(name) for name in names if name in arrays)
+    if arrays:
+        raise BundleError(f"{path.name} must hold inputs, seam and outputs only, got {sorted(arrays)[0]}")
+    return CapturedGolden(**found)
+
+
 def comparable(outputs: Array, kind: str) -> Array:
     """What of a tail's outputs may be compared: of candidates (.., K, 6) the scores, since equals may change places."""
     return outputs[..., 4] if kind == "boxes" else outputs
+
+
+def agree_all(what: str, given: Sequence[Array], wanted: Sequence[Array], tolerance: float) -> float:
+    """The largest difference of several."""
+    if len(given) != len(wanted):
+        raise BundleError(f"golden sample: {what} must be {len(wanted)} tensors, got {len(given)}")
+    pairs = enumerate(zip(given, wanted, strict=True))
+    return max((agree(f"{what} {place}", one, other, tolerance) for place, (one, other) in pairs), default=0.0)
 
 
 def agree(what: str, given: Array, wanted: Array, tolerance: float) -> float:
     """The largest difference. Raises BundleError where it is beyond the tolerance or the shapes differ."""
     if given.shape != wanted.shape:
         raise BundleError(f"golden sample: {what} must have shape {wanted.shape}, got {given.shape}")
-    difference = float(np.abs(given.astype(np.float64) - wanted).max(initial=0.0))
+    is_other = given != wanted  # equal infinities differ by nothing
+    difference = float(np.abs(given[is_other].astype(np.float64) - wanted[is_other]).max(initial=0.0))
     if not difference <= tolerance:  # also NaN
         raise BundleError(
             f"golden sample: {what} on this machine differs by {difference:.3g} from when the bundle was made, "

@@ -13,9 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from splitrt.errors import BundleError
+from splitrt.codec.parts import DTYPES, EXACT, Part, channels
+from splitrt.errors import BundleError, InvalidInput
 
 SCHEMA = 1
+MAX_TENSOR_BYTES = 64 << 20  # as on the wire
+MAX_WIDTH = 65_535  # a frame's checksum covers its width in two bytes
 FILE_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)?\.(onnx|safetensors|npz|json)$")
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -51,26 +54,60 @@ class Output(Table):
     min_score: float = Field(0.25, ge=0, le=1)  # boxes: below it, nothing was found
 
 
+class TensorSpec(Table):
+    """A tensor as a captured network takes or gives it, its batch of one included."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,200}$")
+    dtype: str
+    shape: tuple[Annotated[int, Field(ge=1, le=1 << 30)], ...] = Field((), max_length=8)
+    order: tuple[int, ...] = ()  # dimensions from the slowest in memory to the fastest
+
+    @model_validator(mode="after")
+    def _sound(self) -> TensorSpec:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if sorted(self.order) != [*range(len(self.shape))]:
+            raise ValueError(f"order must name each of {len(self.shape)} dimensions once, got {self.order}")
+        if self.part.bytes_at(EXACT) > MAX_TENSOR_BYTES:
+            raise ValueError(f"a tensor must be at most {MAX_TENSOR_BYTES} bytes, got shape {self.shape}")
+        return self
+
+    @property
+    def part(self) -> Part:
+        return Part(dtype=self.dtype, shape=self.shape, order=self.order)
+
+
 class Seam(Table):
-    """The contract at the cut: bottleneck channels over a height x width map.
+    """The contract at the cut: bottleneck channels over a height x width map, or a captured network's tensors.
 
     Nested: widths are channel counts, in groups of which a prefix is sent. An ensemble's widths are how many
-    members were summed, and `sum_channels` are sent at each.
+    members were summed, and `sum_channels` are sent at each. Where there are `tensors`, all of them cross in every
+    frame, at 1 to 8 bits a value or exactly (32); the one width counts the channels that have ranges.
     """
 
     widths: tuple[int, ...] = Field(min_length=1, max_length=16)
     bits: tuple[int, ...] = Field(min_length=1)
-    height: int = Field(ge=1, le=1024)
-    width: int = Field(ge=1, le=1024)
+    height: int = Field(1, ge=1, le=1024)
+    width: int = Field(1, ge=1, le=1024)
     sum_channels: int | None = Field(None, ge=1, le=4096)
+    tensors: tuple[TensorSpec, ...] = Field((), max_length=256)
 
     @model_validator(mode="after")
     def _sound(self) -> Seam:
-        if list(self.widths) != sorted(set(self.widths)) or not 1 <= self.widths[0] <= self.widths[-1] <= 4096:
-            raise ValueError(f"seam.widths must rise strictly from 1 up, to 4096 at most, got {self.widths}")
-        if not set(self.bits) <= {*range(1, 9)}:
-            raise ValueError(f"seam.bits must be among 1 to 8, got {self.bits}")
+        if not self.tensors and not {"height", "width"} <= self.model_fields_set:
+            raise ValueError("seam must say the height and width of its map")
+        most = MAX_WIDTH if self.tensors else 4096
+        if list(self.widths) != sorted(set(self.widths)) or not 1 <= self.widths[0] <= self.widths[-1] <= most:
+            raise ValueError(f"seam.widths must rise strictly from 1 up, to {most} at most, got {self.widths}")
+        if not set(self.bits) <= {*range(1, 9), *([EXACT] if self.tensors else [])}:
+            raise ValueError(f"seam.bits must be among 1 to 8 (tensors: or {EXACT}), got {self.bits}")
+        if self.tensors and self.widths != (channels(self.parts),):
+            raise ValueError(f"seam.widths must be ({channels(self.parts)},) for these tensors, got {self.widths}")
         return self
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return tuple(one.part for one in self.tensors)
 
     @property
     def channels(self) -> int:
@@ -103,7 +140,8 @@ class Manifest(Table):
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     head_arguments: dict[str, int | float | str] = {}
     tail_arguments: dict[str, int | float | str] = {}
-    pixels: Pixels
+    pixels: Pixels | None = None  # None: it takes `inputs`, not photographs
+    inputs: tuple[TensorSpec, ...] = Field((), max_length=64)
     output: Output
     seam: Seam
     # Sizes of encoder and decoder; None: the features themselves are sent.
@@ -111,6 +149,19 @@ class Manifest(Table):
     exit: Exit | None = None
     golden_tolerance: float = Field(gt=0)  # of the logits, absolute
     files: dict[str, str]  # path in the bundle -> SHA-256, hex
+
+    @model_validator(mode="after")
+    def _inputs_sound(self) -> Manifest:
+        if (self.pixels is None) == (not self.inputs):
+            raise ValueError("a bundle takes either photographs (pixels) or tensors (inputs)")
+        return self
+
+    @property
+    def photograph(self) -> Pixels:
+        """What a photograph becomes. Raises InvalidInput where the bundle takes tensors."""
+        if self.pixels is None:
+            raise InvalidInput(f"bundle {self.name} takes {len(self.inputs)} tensors, got a photograph")
+        return self.pixels
 
     @model_validator(mode="after")
     def _files_sound(self) -> Manifest:
@@ -146,5 +197,9 @@ def _table(name: str, table: dict[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_value(key)} = {_value(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n  " + ",\n  ".join(_value(one) for one in value) + ",\n]"
     # JSON's strings, finite numbers, booleans and arrays are TOML's as well, but for one character.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -13,7 +13,7 @@ from splitrt.errors import ConfigError
 pytestmark = pytest.mark.torch
 
 
-BUILT_IN = ("darknet", "fastestdet", "mobilenet", "resnet")
+BUILT_IN = ("darknet", "fastestdet", "mnasnet", "mobilenet", "mobilenetv2", "mobilenetv3", "mobilenetv4", "resnet")
 
 
 def test_every_built_in_family_is_found() -> None:
@@ -43,5 +43,5 @@ def test_a_near_miss_is_answered_with_the_name_that_was_meant(find: type[ModuleT
 
 @pytest.mark.parametrize("name", ["os", "head_models.resnet", "../resnet", ""])
 def test_a_module_path_is_no_family(name: str) -> None:
-    with pytest.raises(ConfigError, match="family must be one of darknet, fastestdet, mobilenet, resnet"):
+    with pytest.raises(ConfigError, match=f"family must be one of {', '.join(families.names())}, got"):
         families.head_module(name)

@@ -40,7 +40,7 @@ def measure(asked: Asked) -> Claim:
     if asked.data is None:
         raise ConfigError("bench codec needs images: give their folder with --data or SPLITRT_DATA")
     bundle = find_bundle(asked.bundle)
-    head, wanted = OnnxHead(bundle), bundle.manifest.pixels
+    head, wanted = OnnxHead(bundle), bundle.manifest.photograph
     fitted = _stems(head, wanted, asked.data / DATA / "train.npz", CALIBRATE, 60 if asked.quick else 400)
     tested = _stems(head, wanted, asked.data / DATA / "test.npz", 0, 40 if asked.quick else 300)
     symbols_BFHW, prior = _features(fitted, tested)

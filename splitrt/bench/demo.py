@@ -69,7 +69,7 @@ async def run_demo(
 ) -> Outcome:
     """Stream `count` frames; `watch` is called after every frame with the streams and the trace's second."""
     chosen = find_bundle(bundle)
-    wanted = chosen.manifest.pixels
+    wanted = chosen.manifest.photograph
     labels = chosen.manifest.output.labels
     if images is None:
         frames = await asyncio.to_thread(sample_frames, count, wanted.height, wanted.width)
@@ -95,7 +95,7 @@ async def run_demo(
 
 def reference(bundle: Bundle, frames: Sequence[Labelled]) -> list[str]:
     """The right answer of each frame: its label, else what the undivided model says."""
-    tail, wanted, labels = OnnxTail(bundle), bundle.manifest.pixels, bundle.manifest.output.labels
+    tail, wanted, labels = OnnxTail(bundle), bundle.manifest.photograph, bundle.manifest.output.labels
     answers = []
     for one in frames:
         if one.label is not None:

@@ -34,7 +34,7 @@ from splitrt.bundle import load_bundle
 from splitrt.device.client import AsyncClient
 from splitrt.device.connect import connect_async
 from splitrt.device.head import OnnxHead
-from splitrt.device.local import Device, Encoded
+from splitrt.device.local import BottleneckDevice, Encoded
 from splitrt.device.result import Result
 from splitrt.device.strategy import Fixed
 from splitrt.errors import ConfigError
@@ -88,7 +88,7 @@ async def _rounds(folder: Path, count: int) -> list[dict[str, Any]]:
     except ImportError:
         raise ConfigError("bench frame compares with httpx and FastAPI: pip install 'splitrt[dev]'") from None
     bundle = load_bundle(folder)
-    device = Device(bundle, OnnxHead(bundle))
+    device = BottleneckDevice(bundle, OnnxHead(bundle))
     frame_HWC = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
     encoded = device.encode(device.look(frame_HWC), PAYLOAD_CHANNELS, 8)
     rows: list[dict[str, Any]] = []
@@ -173,7 +173,7 @@ def _post(connection: http.client.HTTPConnection, body: bytes) -> bytes:
 async def _pipeline(folder: Path, count: int) -> dict[str, Any]:
     """Frames as fast as the head takes them, tails meanwhile: frames per second x the slowest stage."""
     bundle = load_bundle(folder)
-    wanted = bundle.manifest.pixels
+    wanted = bundle.manifest.photograph
     frame_HWC = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), dtype=np.uint8)
     results: list[Result] = []
     one_at_a_time = folder / "../one.toml"  # a batch's time is no stage's time

@@ -29,7 +29,7 @@ def measure(asked: Asked) -> Claim:
         raise ConfigError("bench head compares with torch: pip install 'splitrt[torch]'") from None
     torch.set_num_threads(1)
     bundle = find_bundle(asked.bundle)
-    golden, wanted = load_golden(bundle.path("golden.npz")), bundle.manifest.pixels
+    golden, wanted = load_golden(bundle.path("golden.npz")), bundle.manifest.photograph
     x_CHW = pixels.normalise(golden.frame_HWC, wanted.mean, wanted.std)
     heads: dict[str, Head] = {"onnx": OnnxHead(bundle), "torch": TorchHead(bundle)}
     widths = bundle.manifest.seam.widths

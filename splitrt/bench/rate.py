@@ -26,7 +26,7 @@ from splitrt.bench.report import Asked, Claim
 from splitrt.bundle import Bundle, find_bundle
 from splitrt.codec import bitpack, context, entropy, pixels, zstd
 from splitrt.device.head import OnnxHead
-from splitrt.device.local import Device, Encoded, Looked
+from splitrt.device.local import BottleneckDevice, Device, Encoded, Looked
 from splitrt.device.result import Classes
 from splitrt.errors import ConfigError
 from splitrt.rpc.messages import Frame, frame_to_wire, link_bytes, tables_prefix
@@ -61,7 +61,7 @@ def measure(asked: Asked) -> Claim:
 
 def _measure(bundle: Bundle, data: Path, quick: bool) -> Claim:
     tests = read_held_out(data, bundle, QUICK_IMAGES if quick else None)
-    device, worker = Device(bundle, OnnxHead(bundle)), Worker(bundle, OnnxTail(bundle))
+    device, worker = BottleneckDevice(bundle, OnnxHead(bundle)), Worker(bundle, OnnxTail(bundle))
     whole = [_run_whole(worker, frame_HWC) for frame_HWC in tests.frames]
     looked = [device.look(frame_HWC) for frame_HWC in tests.frames]
     rows = _points(bundle, device, worker, tests, looked, whole)
@@ -133,7 +133,7 @@ def _exit(tests: HeldOut, looked: Sequence[Looked]) -> list[dict[str, Any]]:
 def _raw(
     bundle: Bundle, device: Device, tests: HeldOut, looked: Sequence[Looked], whole: Sequence[Array]
 ) -> dict[str, Any]:
-    wanted, tried = bundle.manifest.pixels, Tried()
+    wanted, tried = bundle.manifest.photograph, Tried()
     frame_HWC = pixels.fit(tests.frames[0], wanted.height, wanted.width, wanted.fit)
     frame_CHW = pixels.normalise(frame_HWC, wanted.mean, wanted.std)
     raw = RawFeatures(bundle, frame_CHW, looked[0].features)
@@ -145,7 +145,7 @@ def _raw(
 
 
 def _photographs(worker: Worker, frames: Sequence[UInt8], kind: str, quality: int) -> Tried:
-    wanted, tried = worker.bundle.manifest.pixels, Tried()
+    wanted, tried = worker.bundle.manifest.photograph, Tried()
     options: dict[str, Any] = {"optimize": True} if kind == "JPEG" else {"method": 6}
     for frame_HWC in frames:
         buffer = io.BytesIO()
@@ -157,7 +157,7 @@ def _photographs(worker: Worker, frames: Sequence[UInt8], kind: str, quality: in
 
 
 def _run_whole(worker: Worker, frame_HWC: UInt8) -> Array:
-    wanted = worker.bundle.manifest.pixels
+    wanted = worker.bundle.manifest.photograph
     fitted = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
     outputs_N: Array = worker.tail.run_whole(pixels.normalise(fitted, wanted.mean, wanted.std)[None])[0]
     return outputs_N

@@ -20,7 +20,7 @@ from splitrt.bench.process import server_process
 from splitrt.bundle import find_bundle
 from splitrt.device.connect import connect_async
 from splitrt.device.head import OnnxHead
-from splitrt.device.local import Device, Looked
+from splitrt.device.local import BottleneckDevice, Device, Looked
 from splitrt.device.strategy import Fixed
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.width import Choice, InFlight
@@ -40,7 +40,7 @@ class InTurn(Fixed):
 async def steady(name: str, count: int) -> dict[str, Any]:
     """Growth is counted after a tenth of the frames."""
     bundle = find_bundle(name)
-    seam, wanted = bundle.manifest.seam, bundle.manifest.pixels
+    seam, wanted = bundle.manifest.seam, bundle.manifest.photograph
     frame_HWC = np.random.default_rng(0).integers(0, 256, (wanted.height, wanted.width, 3), dtype=np.uint8)
     lost, at_start = 0, 0.0
     async with server_process([name]) as server:
@@ -59,8 +59,8 @@ async def steady(name: str, count: int) -> dict[str, Any]:
 def switch_ms(folder: Path) -> list[float]:
     """CPU time of encoding at a width other than the last frame's, less that of encoding at it again."""
     bundle = find_bundle(str(folder))
-    device, seam = Device(bundle, OnnxHead(bundle)), bundle.manifest.seam
-    wanted = bundle.manifest.pixels
+    device, seam = BottleneckDevice(bundle, OnnxHead(bundle)), bundle.manifest.seam
+    wanted = bundle.manifest.photograph
     looked = device.look(np.zeros((wanted.height, wanted.width, 3), np.uint8))
     narrow, wide, bits = seam.widths[0], seam.widths[-1], max(seam.bits)
     costs = []

@@ -20,13 +20,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from splitrt.bundle import Bundle
 from splitrt.codec.payload import Codec
 from splitrt.config import ClientConfig
 from splitrt.device.feed import feed
-from splitrt.device.image import to_frame
 from splitrt.device.lane import Lane, Looking
 from splitrt.device.link import Link, Sending
 from splitrt.device.local import Device, Encoded, Reference
@@ -130,7 +127,7 @@ class AsyncClient:
         now = self._loop.time()
         pending = Pending(
             seq=next(self._seq),
-            frame_HWC=to_frame(image),
+            frame=self._device.take(image),
             submitted_at=now,
             deadline_at=now + limit_ms / 1e3,
             done=self._loop.create_future(),
@@ -148,7 +145,7 @@ class AsyncClient:
         if self._lane.is_free and self._waiting:
             pending = self._waiting.popleft()
             self._running.add(pending)
-            looking = self._lane.enter(pending.frame_HWC, self._choose(pending, self._lane.expected_s))
+            looking = self._lane.enter(pending.frame, self._choose(pending, self._lane.expected_s))
             pending.task = self._loop.create_task(self._run(pending, looking))
             pending.task.add_done_callback(lambda _: self._running.discard(pending))
 
@@ -182,7 +179,7 @@ class AsyncClient:
                 # Again, or for the first time where no answer of the device's own covers the frame.
                 await self.link.wait_up()
                 choice = self._choose(pending, 0.0)
-                encoded = await self._lane.encode(pending.frame_HWC, looked, choice) if choice else None
+                encoded = await self._lane.encode(pending.frame, looked, choice) if choice else None
             if encoded is None:
                 break
             reply = await self._send(pending, encoded)
@@ -261,6 +258,5 @@ class AsyncClient:
         return pending.result(self.bundle.manifest, "exit", answer, self._loop.time())
 
     def _remote(self, pending: Pending, reply: Reply) -> Result:
-        outputs = reply.outputs[0] if reply.outputs else np.empty(0, np.float32)
-        answer, timings = self._device.answer(outputs), pending.timings(reply, self.estimate.round_trip_s)
+        answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.round_trip_s)
         return pending.result(self.bundle.manifest, "remote", answer, self._loop.time(), timings)

@@ -6,17 +6,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from splitrt.bundle import Bundle
 from splitrt.config import ClientConfig, read_settings
+from splitrt.device.captured import CapturedDevice
 from splitrt.device.client import AsyncClient
 from splitrt.device.fetch import bundle_for
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.device.head import Head, OnnxHead, check_golden
-from splitrt.device.local import Device
+from splitrt.device.local import BottleneckDevice, Device
 from splitrt.device.strategy import Strategy
 from splitrt.errors import ConfigError, LinkLost
+from splitrt.halves import open_half
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import Hello
 
@@ -47,8 +49,8 @@ async def connect_async(
     elif servers or bundle or settings:
         raise ConfigError("give either config or servers, bundle and settings, not both")
     chosen = await bundle_for(config)
-    head = await asyncio.to_thread(open_head, chosen, config)
-    device, estimate = Device(chosen, head), LinkEstimate()
+    device = await asyncio.to_thread(open_device, chosen, config)
+    estimate = LinkEstimate()
 
     def lost() -> None:
         estimate.lost()
@@ -68,6 +70,16 @@ async def connect_async(
         client = AsyncClient(device, link, estimate, config=config, strategy=chosen_strategy)
         stack.push_async_callback(client.aclose)
         yield client
+
+
+def open_device(bundle: Bundle, config: ClientConfig) -> Device:
+    """The device's side of a bundle, its golden sample re-run. Raises BundleError where this machine disagrees."""
+    if not bundle.manifest.seam.tensors:
+        return BottleneckDevice(bundle, open_head(bundle, config))
+    runner: Literal["auto", "torch"] = "torch" if config.runner == "torch" else "auto"
+    captured = CapturedDevice(bundle, open_half(bundle, "head", config.threads, runner))
+    captured.check_golden()
+    return captured
 
 
 def open_head(bundle: Bundle, config: ClientConfig) -> Head:

@@ -83,7 +83,7 @@ def check_golden(bundle: Bundle, head: Head) -> float:
     Symbols may differ by one step in 1e-4 of them (rounding at a step's edge on another CPU), never more.
     """
     manifest, golden = bundle.manifest, load_golden(bundle.path("golden.npz"))
-    tolerance, wanted = manifest.golden_tolerance, manifest.pixels
+    tolerance, wanted = manifest.golden_tolerance, manifest.photograph
     frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width, wanted.fit)
     features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
     logits_N, worst = head.exit(features), 0.0

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-from splitrt.device.local import Device, Encoded, Looked, UInt8
+from splitrt.device.local import Device, Encoded, Looked
 from splitrt.device.strategy import Strategy
 from splitrt.policy.width import Choice
 
@@ -30,21 +31,21 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
 
-    def enter(self, frame_HWC: UInt8, choice: Choice | None) -> Looking:
+    def enter(self, frame: Any, choice: Choice | None) -> Looking:
         """Look at a frame, and encode it for `choice` where its answer is not final. The lane must be free."""
         self.is_free = False
         if 0 < self.expected_s < SHORT_S:
             looking: Looking = self._loop.create_future()
-            self._loop.call_soon(self._work_here, looking, frame_HWC, choice)
+            self._loop.call_soon(self._work_here, looking, frame, choice)
         else:
-            looking = self._loop.run_in_executor(self._thread, self._work, frame_HWC, choice)
+            looking = self._loop.run_in_executor(self._thread, self._work, frame, choice)
         looking.add_done_callback(self._left)
         return looking
 
-    async def encode(self, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+    async def encode(self, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         """A frame that has been looked at already, for another attempt."""
         return await self._loop.run_in_executor(
-            self._thread, self._strategy.encode, self._device, frame_HWC, looked, choice
+            self._thread, self._strategy.encode, self._device, frame, looked, choice
         )
 
     def close(self) -> None:
@@ -53,15 +54,15 @@ class Lane:
         self._on_free = lambda: None
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, frame_HWC: UInt8, choice: Choice | None) -> tuple[Looked, Encoded | None]:
-        looked = self._device.look(frame_HWC)
+    def _work(self, frame: Any, choice: Choice | None) -> tuple[Looked, Encoded | None]:
+        looked = self._device.look(frame)
         if choice is None or self._strategy.is_final(looked):
             return looked, None
-        return looked, self._strategy.encode(self._device, frame_HWC, looked, choice)
+        return looked, self._strategy.encode(self._device, frame, looked, choice)
 
-    def _work_here(self, looking: Looking, frame_HWC: UInt8, choice: Choice | None) -> None:
+    def _work_here(self, looking: Looking, frame: Any, choice: Choice | None) -> None:
         try:
-            looking.set_result(self._work(frame_HWC, choice))
+            looking.set_result(self._work(frame, choice))
         except Exception as error:  # as the thread's future would: whoever awaits it sees it
             looking.set_exception(error)
 

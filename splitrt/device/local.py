@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,9 @@ from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import quantise
 from splitrt.device.head import Head
-from splitrt.device.result import Array, Boxes, Classes, found_boxes, softmax
-from splitrt.errors import BadFrame
+from splitrt.device.image import to_frame
+from splitrt.device.result import Array, Boxes, Classes, found_boxes, found_classes
+from splitrt.manifest import Pixels
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -29,7 +30,7 @@ UInt8 = npt.NDArray[np.uint8]
 class Looked:
     """A frame after stem and exit."""
 
-    features: Array
+    features: Any  # what the encoder reads
     answer: Classes | Boxes | Array | None  # the device's own; None where the bundle has no exit
     is_sure: bool
     head_s: float
@@ -67,18 +68,44 @@ class Reference:
     symbols_KHW: UInt8
 
 
-class Device:
-    """A head with its bundle's rules: synchronous, called from one thread."""
+class Device(Protocol):
+    """What a device computes of a frame, under its bundle's rules: synchronous, called from one thread."""
+
+    bundle: Bundle
+    reference: Reference | None  # what the next frame may be sent as the difference to
+
+    def take(self, given: Any) -> Any:
+        """What a caller gave, checked and copied. Raises InvalidInput."""
+
+    def look(self, frame: Any) -> Looked:
+        """All that comes before it is known whether and how the frame is sent."""
+
+    def encode(self, looked: Looked, width: int, bits: int) -> Encoded:
+        """The bytes to send at an operating point. Raises InvalidInput on NaN."""
+
+    def photograph(self, frame: Any, quality: int) -> Encoded:
+        """The frame itself, for the whole model on the server: what baselines send."""
+
+    def read(self, outputs: tuple[Array, ...]) -> Classes | Boxes | Any:
+        """A server's outputs as the bundle declares them. Raises BadFrame on another shape."""
+
+
+class BottleneckDevice:
+    """Stem, exit, bottleneck and coder of a trained bundle."""
 
     def __init__(self, bundle: Bundle, head: Head) -> None:
         self.bundle = bundle
         self.reference: Reference | None = None  # what the next frame may be sent as the difference to
         self._head = head
 
+    def take(self, given: Any) -> UInt8:
+        """A photograph, uint8 (H, W, 3)."""
+        return to_frame(given)
+
     def look(self, frame_HWC: UInt8) -> Looked:
         """Stem and exit."""
         started = time.perf_counter()
-        wanted = self.bundle.manifest.pixels
+        wanted = self.bundle.manifest.photograph
         fitted = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
         features = self._head.stem(pixels.normalise(fitted, wanted.mean, wanted.std))
         logits_N = self._head.exit(features)
@@ -115,21 +142,22 @@ class Device:
         )
 
     def photograph(self, frame_HWC: UInt8, quality: int) -> Encoded:
-        """The frame itself, for the whole model on the server: what baselines send."""
-        started = time.perf_counter()
-        wanted = self.bundle.manifest.pixels
-        data = pixels.to_jpeg(pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit), quality)
-        encode_s = time.perf_counter() - started
-        return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), head_s=0.0, encode_s=encode_s)
+        return as_jpeg(frame_HWC, self.bundle.manifest.photograph, quality)
+
+    def read(self, outputs: tuple[Array, ...]) -> Classes | Boxes | Any:
+        return self.answer(outputs[0] if outputs else np.empty(0, np.float32))
 
     def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Boxes | Any:
         """Outputs as the bundle declares them: Classes, Boxes or the tensor. Raises BadFrame on another shape."""
         output = self.bundle.manifest.output
         if output.kind == "boxes":
             return found_boxes(outputs_N, output)
-        if output.kind != "classes":
-            return outputs_N
-        if outputs_N.ndim != 1 or not outputs_N.size or (output.labels and len(outputs_N) != len(output.labels)):
-            wanted = len(output.labels) or "N"
-            raise BadFrame(f"outputs must have shape ({wanted},), got {outputs_N.shape}", reason="outputs")
-        return Classes(scores=softmax(outputs_N, temperature), labels=output.labels)
+        return found_classes(outputs_N, output, temperature) if output.kind == "classes" else outputs_N
+
+
+def as_jpeg(frame_HWC: UInt8, wanted: Pixels, quality: int) -> Encoded:
+    """A photograph at the size that the model takes."""
+    started = time.perf_counter()
+    data = pixels.to_jpeg(pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit), quality)
+    encode_s = time.perf_counter() - started
+    return Encoded(width=0, bits=0, codec=Codec.JPEG, payloads=(data,), head_s=0.0, encode_s=encode_s)

@@ -6,16 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from splitrt.device.link import Sending
 from splitrt.device.local import Encoded, Looked
 from splitrt.device.result import Result, Source, Timings
 from splitrt.manifest import Manifest
 from splitrt.rpc.messages import Reply
-
-UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -23,7 +18,7 @@ class Pending:
     """`done` ends exactly once: the first end counts, later ones are nothing."""
 
     seq: int
-    frame_HWC: UInt8
+    frame: Any  # as the device took it
     submitted_at: float
     deadline_at: float
     done: asyncio.Future[Result]

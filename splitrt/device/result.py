@@ -77,7 +77,7 @@ class Result:
 
     seq: int
     source: Source
-    output: Classes | Boxes | Array | None
+    output: Classes | Boxes | Array | tuple[Array, ...] | None  # several tensors: of a captured network
     model: str
     version: str
     latency_ms: float
@@ -105,6 +105,14 @@ def softmax(logits_N: Array, temperature: float = 1.0) -> npt.NDArray[np.float32
     weights = np.exp(scaled)
     probabilities: npt.NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
     return probabilities
+
+
+def found_classes(outputs_N: Array, output: Output, temperature: float = 1.0) -> Classes:
+    """Raises BadFrame where there is not one logit a label."""
+    if outputs_N.ndim != 1 or not outputs_N.size or (output.labels and len(outputs_N) != len(output.labels)):
+        wanted = len(output.labels) or "N"
+        raise BadFrame(f"outputs must have shape ({wanted},), got {outputs_N.shape}", reason="outputs")
+    return Classes(scores=softmax(outputs_N, temperature), labels=output.labels)
 
 
 def found_boxes(candidates_K6: Array, output: Output) -> Boxes:

@@ -7,10 +7,10 @@ which point. Strategies are values passed to a client, not modes of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from splitrt.bundle import Bundle
-from splitrt.device.local import Device, Encoded, Looked, UInt8
+from splitrt.device.local import Device, Encoded, Looked
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.width import Choice, InFlight, choose
 
@@ -24,7 +24,7 @@ class Strategy(Protocol):
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         """Where to send it; None: stay on the device."""
 
-    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+    def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         """The bytes to send. Runs on the head's thread."""
 
 
@@ -40,7 +40,7 @@ class Adaptive:
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return choose(self._choices, link, left_s, in_flight)
 
-    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+    def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         return device.encode(looked, choice.width, choice.bits)
 
 
@@ -56,7 +56,7 @@ class Fixed:
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return self._choice
 
-    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+    def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         return device.encode(looked, choice.width, choice.bits)
 
 
@@ -67,8 +67,8 @@ class Photographs(Fixed):
         super().__init__(0, 0)
         self._quality = quality
 
-    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
-        return device.photograph(frame_HWC, self._quality)
+    def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
+        return device.photograph(frame, self._quality)
 
 
 class Alone:
@@ -80,7 +80,7 @@ class Alone:
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return None
 
-    def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:
+    def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         raise AssertionError("a frame that stays on the device is not encoded")
 
 

@@ -17,15 +17,23 @@ def scaled(channels: int, width: float) -> int:
 
 
 def conv_bn(
-    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, act: bool = True
+    in_channels: int,
+    out_channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    act: bool = True,
+    activation: type[nn.ReLU | nn.ReLU6 | nn.Hardswish] = nn.ReLU,
+    epsilon: float = 1e-5,
 ) -> nn.Sequential:
-    """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
+    """(B, in, H, W) -> (B, out, ceil(H / stride), ceil(W / stride)); epsilon: of the norm."""
     layers: list[nn.Module] = [
         nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
-        nn.BatchNorm2d(out_channels),
+        nn.BatchNorm2d(out_channels, eps=epsilon),
     ]
     if act:
-        layers.append(nn.ReLU(inplace=True))
+        layers.append(activation(inplace=True))
     return nn.Sequential(*layers)
 
 

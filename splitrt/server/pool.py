@@ -18,6 +18,7 @@ from typing import Protocol, Self
 
 from splitrt.errors import RemoteFailure, ServerDraining, SplitError
 from splitrt.server.admission import Admission
+from splitrt.server.captured import CapturedWorker
 from splitrt.server.work import Outcome, Ticket, Work
 from splitrt.server.worker import Worker
 
@@ -46,7 +47,7 @@ class EmbeddedPool:
 
     def __init__(
         self,
-        worker: Worker,
+        worker: Worker | CapturedWorker,
         *,
         max_queue_frames: int = 256,
         max_batch: int = 16,

@@ -16,9 +16,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from splitrt.bundle import Bundle, find_bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import BundleError, ConfigError
+from splitrt.halves import open_half
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import service
 from splitrt.rpc.channel import server_options
+from splitrt.server.captured import CapturedWorker
 from splitrt.server.gateway import Gateway, Served
 from splitrt.server.pool import EmbeddedPool
 from splitrt.server.servicer import SplitServicer
@@ -69,10 +71,12 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
             await server.stop(config.drain_grace_s)
 
 
-def load_worker(bundle: Bundle, threads: int) -> Worker:
+def load_worker(bundle: Bundle, threads: int) -> Worker | CapturedWorker:
     """Raises BundleError where only the head half is here."""
     if not bundle.has_tail:
         raise BundleError(f"bundle {bundle.name} has no tail.onnx: a head half cannot be served")
+    if bundle.manifest.seam.tensors:
+        return CapturedWorker(bundle, open_half(bundle, "head", threads), open_half(bundle, "tail", threads))
     return Worker(bundle, OnnxTail(bundle, threads))
 
 

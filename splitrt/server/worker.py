@@ -108,7 +108,7 @@ class Worker:
         return symbols_ZHW
 
     def _photo(self, work: Work) -> Decoded:
-        wanted = self.bundle.manifest.pixels
+        wanted = self.bundle.manifest.photograph
         frame_HWC = pixels.fit(pixels.from_jpeg(work.payloads[0]), wanted.height, wanted.width, wanted.fit)
         return Decoded(values=pixels.normalise(frame_HWC, wanted.mean, wanted.std))
 
@@ -135,7 +135,7 @@ class Worker:
             given_N = comparable(self.tail.run(z_ZHW[None], np.array([place], np.int64))[0], kind)
             wanted_N = comparable(golden.tail_KN[place], kind)
             worst = max(worst, agree(f"tail at width {width}", given_N, wanted_N, manifest.golden_tolerance))
-        wanted = manifest.pixels
+        wanted = manifest.photograph
         frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width, wanted.fit)
         whole_N = self.tail.run_whole(pixels.normalise(frame_HWC, wanted.mean, wanted.std)[None])[0]
         given_N, wanted_N = comparable(whole_N, kind), comparable(golden.whole_N, kind)

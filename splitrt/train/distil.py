@@ -25,9 +25,10 @@ from splitrt.nn.split import Body, Head, Tail, Whole
 from splitrt.nn.tiers import Tiers
 from splitrt.train.checkpoint import Curve
 from splitrt.train.data import Images
-from splitrt.train.loop import Watch, fit
+from splitrt.train.loop import fit
 from splitrt.train.recipe import BottleneckPhase, FinetunePhase, Recipe
 from splitrt.train.score import score
+from splitrt.watch import Watch
 
 LEAST_VARIANCE = 1e-3  # of a map's channel: one that hardly ever says anything is not made loud
 

@@ -5,10 +5,7 @@ Shape letters: F features, M hidden, Z bottleneck, C H W frames and space, N cla
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import shutil
-import warnings
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,21 +15,22 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from splitrt.bundle import digests
 from splitrt.calibration import write_calibration
 from splitrt.codec.payload import encode
 from splitrt.codec.quantise import dequantise, quantise
 from splitrt.codec.tables import Tables
 from splitrt.golden import Golden
 from splitrt.manifest import Manifest, Seam, write_manifest
+from splitrt.nn.onnx import export_onnx
 from splitrt.nn.split import Head, Tail, Whole
 from splitrt.train.calibrate import bottlenecks, calibrate
 from splitrt.train.card import write_card
 from splitrt.train.data import Images, to_tensor
-from splitrt.train.loop import Watch
 from splitrt.train.recipe import Recipe
+from splitrt.watch import Watch
 
 GOLDEN_TOLERANCE = 2e-3  # of outputs and bottleneck values between runtimes and instruction sets
-OPSET = 18
 
 T = TypeVar("T", bound=np.generic)
 
@@ -106,45 +104,18 @@ def write_graphs(
     frame_BCHW = torch.zeros(1, 3, *side)
     with torch.inference_mode():
         features_BFHW = head.stem(frame_BCHW)
-    _onnx(head.stem, (frame_BCHW,), folder / "head/stem.onnx", ["frame"], ["features"])
+    export_onnx(head.stem, (frame_BCHW,), folder / "head/stem.onnx", ["frame"], ["features"])
     if head.exit is not None:
-        _onnx(head.exit, (features_BFHW,), folder / "head/exit.onnx", ["features"], ["logits"])
+        export_onnx(head.exit, (features_BFHW,), folder / "head/exit.onnx", ["features"], ["logits"])
     carried: tuple[Tensor, ...] = ()
     for k, link in enumerate(head.encoder.links, start=1):
         names = ["features", "hidden"][: 1 + len(carried)]
-        _onnx(link, (features_BFHW, *carried), folder / f"head/encoder_{k}.onnx", names, ["z", "hidden_out"])
+        export_onnx(link, (features_BFHW, *carried), folder / f"head/encoder_{k}.onnx", names, ["z", "hidden_out"])
         with torch.inference_mode():
             carried = (link(features_BFHW, *carried)[1],)
     inputs = (torch.zeros(2, *seam_CHW), torch.zeros(2, dtype=torch.int64))
-    _onnx(tail, inputs, folder / "tail.onnx", ["z", "place"], ["outputs"], free_batch=True)
-    _onnx(whole, (torch.zeros(2, 3, *side),), folder / "whole.onnx", ["frame"], ["outputs"], free_batch=True)
-
-
-def _onnx(
-    module: nn.Module,
-    inputs: tuple[Tensor, ...],
-    path: Path,
-    names: list[str],
-    outputs: list[str],
-    free_batch: bool = False,
-) -> None:
-    batch = {0: torch.export.Dim("batch", min=1, max=4096)}
-    # The exporter remarks on torchvision's absence and on its own internals: nothing a user can act on.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            inputs,
-            str(path),
-            input_names=names,
-            output_names=outputs,
-            opset_version=OPSET,
-            dynamo=True,
-            external_data=False,
-            dynamic_shapes=tuple(batch for _ in inputs) if free_batch else None,
-            verbose=False,
-        )
+    export_onnx(tail, inputs, folder / "tail.onnx", ["z", "place"], ["outputs"], free_batch=True)
+    export_onnx(whole, (torch.zeros(2, 3, *side),), folder / "whole.onnx", ["frame"], ["outputs"], free_batch=True)
 
 
 @torch.inference_mode()
@@ -181,18 +152,6 @@ def _wide(narrow_CHW: npt.NDArray[T], channels: int) -> npt.NDArray[T]:
     wide_CHW = np.zeros((channels, *narrow_CHW.shape[1:]), narrow_CHW.dtype)
     wide_CHW[: len(narrow_CHW)] = narrow_CHW
     return wide_CHW
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file that a manifest lists."""
-    for path in folder.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "README.md")
-    return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in paths
-        if path.name != "manifest.toml"
-    }
 
 
 def _weights(module: nn.Module) -> dict[str, Tensor]:

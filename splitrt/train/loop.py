@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from splitrt.manifest import Pixels
 from splitrt.train.checkpoint import Curve, load_checkpoint, save_checkpoint
 from splitrt.train.data import Images, augment, shuffled, to_tensor
 from splitrt.train.recipe import Schedule
+from splitrt.watch import Watch
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # frames_BCHW, labels_B -> a number
 WARM_UP = 0.2  # share of the steps over which the learning rate rises
@@ -25,16 +26,6 @@ FIRST_SHARE = 0.04  # of the highest learning rate, at the start
 
 class TrainingFailed(SplitError):
     code = "training"
-
-
-class Watch(Protocol):
-    """Who is told how training goes on."""
-
-    def line(self, text: str) -> None:
-        """A sentence to keep."""
-
-    def step(self, phase: str, done: int, total: int) -> None:
-        """Progress within a phase."""
 
 
 def fit(

@@ -17,11 +17,11 @@ from splitrt.errors import ConfigError
 from splitrt.nn.split import Head, Tail, Whole
 from splitrt.train.data import Images, UInt8
 from splitrt.train.export import export_bundle
-from splitrt.train.loop import Watch
 from splitrt.train.recipe import Recipe, check_recipe
 from splitrt.train.tables import plain_tables
 from splitrt.train.train import build
 from splitrt.train.whole import load_weights
+from splitrt.watch import Watch
 
 LEAST_IMAGES = 8
 MOST_IMAGES = 400

@@ -21,10 +21,10 @@ from splitrt.train.curve import add_rows, plot_curve
 from splitrt.train.data import class_names, read_split
 from splitrt.train.distil import Split, finetune, train_bottleneck
 from splitrt.train.export import export_bundle
-from splitrt.train.loop import Watch
 from splitrt.train.recipe import Recipe
 from splitrt.train.tables import trained_tables
 from splitrt.train.whole import load_weights, train_whole
+from splitrt.watch import Watch
 
 TABLE_IMAGES = 3_000  # of the training split, to count symbols on
 

@@ -14,9 +14,10 @@ from splitrt.errors import ConfigError
 from splitrt.nn.split import Back, Front, Whole
 from splitrt.train.checkpoint import Curve
 from splitrt.train.data import Images
-from splitrt.train.loop import Watch, fit
+from splitrt.train.loop import fit
 from splitrt.train.recipe import Recipe
 from splitrt.train.score import score
+from splitrt.watch import Watch
 
 
 def train_whole(

@@ -18,7 +18,7 @@ from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.head import OnnxHead
 from splitrt.device.link import ScriptedLink
-from splitrt.device.local import Device, Encoded, Looked
+from splitrt.device.local import BottleneckDevice, Device, Encoded, Looked
 from splitrt.device.strategy import Fixed
 from splitrt.errors import SplitError
 from splitrt.policy.link import LinkEstimate
@@ -58,7 +58,9 @@ async def client_of(
     config = ClientConfig(**({"deadline_ms": 20_000, "deltas": True} | settings))
     async with ScriptedLink(script) as link:
         strategy = Wilful()
-        client = AsyncClient(Device(bundle, OnnxHead(bundle)), link, LinkEstimate(), config=config, strategy=strategy)
+        client = AsyncClient(
+            BottleneckDevice(bundle, OnnxHead(bundle)), link, LinkEstimate(), config=config, strategy=strategy
+        )
         yield client, link.sent, strategy
         await client.aclose()
 

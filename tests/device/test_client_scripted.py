@@ -19,7 +19,7 @@ from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.head import OnnxHead
 from splitrt.device.link import ScriptedLink
-from splitrt.device.local import Device
+from splitrt.device.local import BottleneckDevice
 from splitrt.device.result import Classes, Result
 from splitrt.device.strategy import Alone, Fixed, Strategy
 from splitrt.errors import ClientClosed, DeadlineExceeded, InvalidInput, SplitError
@@ -75,7 +75,7 @@ async def client_of(
 ) -> AsyncIterator[tuple[AsyncClient, ScriptedLink]]:
     config = ClientConfig(**({"deadline_ms": 5_000} | settings))
     async with ScriptedLink(script, is_up=is_up) as link:
-        device = Device(bundle, head or OnnxHead(bundle))
+        device = BottleneckDevice(bundle, head or OnnxHead(bundle))
         client = AsyncClient(device, link, LinkEstimate(), config=config, strategy=strategy or Fixed(8, 4))
         try:
             yield client, link

@@ -19,7 +19,7 @@ from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.device.head import OnnxHead
-from splitrt.device.local import Device
+from splitrt.device.local import BottleneckDevice
 from splitrt.device.result import Result
 from splitrt.device.strategy import Fixed, Strategy
 from splitrt.errors import BadFrame, IntegrityError, ReferenceGone
@@ -124,7 +124,7 @@ async def test_after_a_lost_connection_the_next_frame_is_sent_whole(made: Bundle
 async def test_a_reference_that_the_server_does_not_hold_costs_one_more_try(made: Bundle, frame_HWC: UInt8) -> None:
     """Its hello did not ask for differences, so nothing is kept; the client sends them all the same."""
     config = ClientConfig(bundle="made", deltas=True, deadline_ms=DEADLINE_MS)
-    device, estimate = Device(made, OnnxHead(made)), LinkEstimate()
+    device, estimate = BottleneckDevice(made, OnnxHead(made)), LinkEstimate()
     async with serving_made(made) as server:
         config = config.model_copy(update={"servers": (server.address,)})
         async with GrpcLink(config, lambda epoch: hello(made, session_epoch=epoch)) as link:

@@ -17,7 +17,7 @@ from splitrt.codec.payload import Codec, encode_delta
 from splitrt.codec.pixels import to_jpeg
 from splitrt.codec.quantise import dequantise, quantise
 from splitrt.device.head import OnnxHead
-from splitrt.device.local import Device
+from splitrt.device.local import BottleneckDevice, Device
 from splitrt.errors import BadFrame, DeadlineExceeded, RemoteFailure, ServerDraining
 from splitrt.server.pool import EmbeddedPool
 from splitrt.server.tail import OnnxTail
@@ -31,7 +31,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 @pytest.fixture(scope="module")
 def device(photos: Bundle) -> Device:
-    return Device(photos, OnnxHead(photos))
+    return BottleneckDevice(photos, OnnxHead(photos))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_a_payload_that_is_no_photograph_is_refused(worker: Worker, frame_HWC: U
 def test_one_chunk_a_group_decodes_as_the_whole_frame(device: Device, worker: Worker, frame_HWC: UInt8) -> None:
     bundle = device.bundle
     head = OnnxHead(bundle)
-    wanted = bundle.manifest.pixels
+    wanted = bundle.manifest.photograph
     features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
     symbols = quantise(head.encode(features, 8), bundle.tables.ranges_at(4), 4)
     sizes = bundle.manifest.seam.group_sizes(8)

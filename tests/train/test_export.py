@@ -23,7 +23,7 @@ from splitrt.bundle import Bundle, load_bundle
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import dequantise, quantise
 from splitrt.device.head import Head, OnnxHead, check_golden
-from splitrt.device.local import Device
+from splitrt.device.local import BottleneckDevice
 from splitrt.device.torch_head import TorchHead
 from splitrt.errors import BundleError, ConfigError, WidthUnsupported
 from splitrt.golden import load_golden
@@ -70,7 +70,7 @@ def any_bundle(request: pytest.FixtureRequest) -> Bundle:
 
 
 def features(bundle: Bundle, head: Head, seed: int = 0) -> Float32:
-    side = bundle.manifest.pixels.height
+    side = bundle.manifest.photograph.height
     return head.stem(np.random.default_rng(seed).normal(size=(3, side, side)).astype(np.float32))
 
 
@@ -118,8 +118,8 @@ def test_what_a_device_encodes_a_worker_answers_as_the_tail_does(any_bundle: Bun
     """Head, quantiser, coder, wire, decoder, tail: nothing is lost but what the quantiser takes."""
     manifest, tables = any_bundle.manifest, any_bundle.tables
     head, tail = OnnxHead(any_bundle), OnnxTail(any_bundle)
-    device, worker = Device(any_bundle, head), Worker(any_bundle, tail)
-    side = manifest.pixels.height
+    device, worker = BottleneckDevice(any_bundle, head), Worker(any_bundle, tail)
+    side = manifest.photograph.height
     frame_HWC = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
     looked = device.look(frame_HWC)
     for place, width in enumerate(manifest.seam.widths):
@@ -185,7 +185,7 @@ def test_a_plain_split_sends_the_features_and_answers_almost_as_the_whole(plain:
     np.testing.assert_array_equal(head.encode(features_1FHW, 16), features_1FHW[0])
     assert plain.manifest.exit is None
     assert plain.calibration.score == "agreement"
-    side = plain.manifest.pixels.height
+    side = plain.manifest.photograph.height
     x_BCHW = np.random.default_rng(1).normal(size=(1, 3, side, side)).astype(np.float32)
     outputs_BN = tail.run(head.stem(x_BCHW[0]), np.zeros(1, np.int64))
     np.testing.assert_allclose(outputs_BN, tail.run_whole(x_BCHW), atol=1e-4)

@@ -1,0 +1,75 @@
+"""Running one half of a captured network: ONNX Runtime where the graph is there as ONNX, else torch.
+
+Which of the two made a bundle's numbers is told by its golden sample: both must agree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.bundle import Bundle
+from splitrt.errors import BundleError
+from splitrt.onnx_session import open_session
+
+Array = npt.NDArray[Any]
+Side = Literal["head", "tail"]
+
+ONNX = {"head": "head/graph.onnx", "tail": "tail.onnx"}
+GRAPH = {"head": "head/graph.json", "tail": "tail.json"}
+WEIGHTS = {"head": "head.safetensors", "tail": "tail.safetensors"}
+MAX_GRAPH_BYTES = 64 << 20
+
+
+class Half(Protocol):
+    def run(self, tensors: Sequence[Array]) -> tuple[Array, ...]:
+        """In the order of the half's inputs, out in that of its outputs. Stateless."""
+
+
+def open_half(bundle: Bundle, side: Side, threads: int = 1, runner: Literal["auto", "torch"] = "auto") -> Half:
+    """Raises BundleError where the half is not here, or needs torch and there is none."""
+    if runner == "auto" and ONNX[side] in bundle.manifest.files:
+        return OnnxHalf(bundle, side, threads)
+    try:
+        return TorchHalf(bundle, side)
+    except ImportError:
+        raise BundleError(
+            f"the {side} of {bundle.name} is there for torch only: pip install 'splitrt[torch]'"
+        ) from None
+
+
+class OnnxHalf:
+    def __init__(self, bundle: Bundle, side: Side, threads: int) -> None:
+        self._session = open_session(bundle.path(ONNX[side]), threads)
+        self._names = [one.name for one in self._session.get_inputs()]
+
+    def run(self, tensors: Sequence[Array]) -> tuple[Array, ...]:
+        given = dict(zip(self._names, map(np.ascontiguousarray, tensors), strict=True))
+        return tuple(np.asarray(one) for one in self._session.run(None, given))
+
+
+class TorchHalf:
+    """From graph and weights, on any torch device; bit for bit what the captured module gives there."""
+
+    def __init__(self, bundle: Bundle, side: Side, device: str = "cpu") -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from splitrt.nn.graph import Graph, GraphModule
+
+        path = bundle.path(GRAPH[side])
+        if path.stat().st_size > MAX_GRAPH_BYTES:
+            raise BundleError(f"{path.name} must be at most {MAX_GRAPH_BYTES} bytes, got {path.stat().st_size}")
+        weights = load_file(bundle.path(WEIGHTS[side]))
+        self._module = GraphModule(Graph.from_json(path.read_bytes()), weights).to(device)
+        self._device, self._torch = device, torch
+
+    def run(self, tensors: Sequence[Array]) -> tuple[Array, ...]:
+        # A copy where numpy's is read-only, in the memory order that it has: torch would warn, and may write.
+        given = [self._torch.from_numpy(one if one.flags.writeable else one.copy(order="K")) for one in tensors]
+        with self._torch.inference_mode():
+            found = self._module(*(one.to(self._device) for one in given))
+        return tuple(one.cpu().numpy() for one in found)

@@ -1,0 +1,283 @@
+"""A network as data: a list of ATen operators over named values, and the interpreter that runs it.
+
+What `torch.export` gives is kept as JSON (operators, arguments, shapes) and safetensors (weights), so that a graph can
+be stored, divided and run where the user's Python is not. Nothing in it is code: an operator is a name, and only
+functional ATen operators (and arithmetic on sizes) that the installed torch knows are run. No pickle anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from splitrt.errors import BundleError
+
+FORMAT = 1
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# Numbers that a network reads from its data, as Python holds them; between graphs they are tensors of no dimensions.
+SCALARS = {"py_int": torch.int64, "py_float": torch.float64, "py_bool": torch.bool}
+# On sizes and other numbers that a network reads from its data.
+ARITHMETIC = (
+    "add",
+    "sub",
+    "mul",
+    "floordiv",
+    "truediv",
+    "mod",
+    "neg",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "and_",
+    "or_",
+)
+SYMBOLIC = ("sym_int", "sym_float", "sym_max", "sym_min", "sym_not", "sym_ite")
+# Functional and of ATen, and yet not for a file to ask for: it opens other files.
+REFUSED = frozenset({"from_file"})
+RETURNED = ("Tensor", "List[Tensor]", "int", "float", "bool", "number")
+CHECKS = ("_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "sym_constrain_range")  # return nothing
+ENUMS = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """An argument that is a value: an input, a weight or another node's result."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """A tensor's dtype (`float32`) and shape, or a number: dtype `py_int`, `py_float` or `py_bool`, no shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()  # dimensions from the slowest in memory to the fastest: results depend on it in bits
+
+    @property
+    def bytes(self) -> int:
+        size = 8 if self.dtype in SCALARS else int(getattr(torch, self.dtype).itemsize)
+        return math.prod(self.shape) * size
+
+    @property
+    def is_float(self) -> bool:
+        return self.dtype not in SCALARS and bool(getattr(torch, self.dtype).is_floating_point)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operator: `aten.conv2d.default`, `operator.getitem`, `torch.sym_max`."""
+
+    name: str
+    op: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""  # where in the user's model
+
+    def inputs(self) -> list[str]:
+        """Names of the values that it reads, each once."""
+        return list(dict.fromkeys(ref.name for ref in refs((self.args, tuple(self.kwargs.values())))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """Nodes in an order in which they can run. Weights are named, and lie elsewhere."""
+
+    inputs: tuple[Value, ...]
+    weights: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Value, ...]
+
+    def to_json(self) -> bytes:
+        table = {
+            "format": FORMAT,
+            "inputs": [_value(one) for one in self.inputs],
+            "weights": list(self.weights),
+            "nodes": [[n.name, n.op, _plain(n.args), _plain(dict(n.kwargs)), n.module] for n in self.nodes],
+            "outputs": [_value(one) for one in self.outputs],
+        }
+        return json.dumps(table, separators=(",", ":"), allow_nan=False).encode()
+
+    @staticmethod
+    def from_json(data: bytes) -> Graph:
+        """Raises BundleError on what `to_json` does not write, and on operators that are not for a file to ask for."""
+        try:
+            table = json.loads(data)
+            if table["format"] != FORMAT:
+                raise BundleError(f"a graph must be of format {FORMAT}, got {table['format']!r}")
+            graph = Graph(
+                inputs=tuple(_read_value(one) for one in table["inputs"]),
+                weights=tuple(str(name) for name in table["weights"]),
+                nodes=tuple(
+                    Node(name=name, op=op, args=_read(args), kwargs=_read(kwargs), module=module)
+                    for name, op, args, kwargs, module in table["nodes"]
+                ),
+                outputs=tuple(_read_value(one) for one in table["outputs"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise BundleError(f"a graph must be what splitrt writes: {error!r}") from error
+        graph.check()
+        return graph
+
+    def check(self) -> None:
+        """Every value is there before it is read, once, and every operator may run. Raises BundleError."""
+        known = {*self.weights}
+        for one in self.inputs:
+            known.add(one.name)
+        for node in self.nodes:
+            for name in node.inputs():
+                if name not in known:
+                    raise BundleError(f"a graph's values must come before what reads them: {node.name} reads {name!r}")
+            if node.name in known or not NAME.fullmatch(node.name):
+                raise BundleError(f"a graph's values must have names of their own, got {node.name!r}")
+            known.add(node.name)
+            resolve(node.op)
+        for one in self.outputs:
+            if one.name not in known:
+                raise BundleError(f"a graph's outputs must be among its values, got {one.name!r}")
+
+
+class GraphModule(nn.Module):
+    """Runs a graph: tensors in the order of its inputs -> a tuple in the order of its outputs.
+
+    Numbers come and go as tensors of no dimensions. Values are let go after their last use.
+    """
+
+    def __init__(self, graph: Graph, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.graph = graph
+        missing = [name for name in graph.weights if name not in weights]
+        if missing:
+            raise BundleError(f"a graph's weights must all be there, missing {missing[0]!r}")
+        self._names = {f"weight_{place}": name for place, name in enumerate(graph.weights)}
+        for ours, name in self._names.items():
+            self.register_buffer(ours, weights[name], persistent=False)
+        self._steps = [
+            (node, resolve(node.op), last) for node, last in zip(graph.nodes, _last_uses(graph), strict=True)
+        ]
+
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        values: dict[str, Any] = {name: getattr(self, ours) for ours, name in self._names.items()}
+        for wanted, one in zip(self.graph.inputs, given, strict=True):
+            values[wanted.name] = one.item() if wanted.dtype in SCALARS else one
+        for node, run, last in self._steps:
+            values[node.name] = run(*_filled(node.args, values), **_filled(dict(node.kwargs), values))
+            for name in last:
+                del values[name]
+        found = [(values[one.name], SCALARS.get(one.dtype)) for one in self.graph.outputs]
+        return tuple(one if isinstance(one, Tensor) else torch.tensor(one, dtype=dtype) for one, dtype in found)
+
+
+def resolve(op: str) -> Callable[..., Any]:
+    """The operator of that name. Raises BundleError on one that may not run or that this torch does not have."""
+    space, _, rest = op.partition(".")
+    if space == "operator" and rest in (*ARITHMETIC, "getitem"):
+        found: Callable[..., Any] = getattr(operator, rest)
+        return found
+    if space == "torch" and rest in SYMBOLIC:
+        symbolic: Callable[..., Any] = getattr(torch, rest)
+        return symbolic
+    name, _, overload = rest.partition(".")
+    if space == "aten" and NAME.fullmatch(name) and NAME.fullmatch(overload) and name not in REFUSED:
+        try:
+            aten = getattr(getattr(torch.ops.aten, name), overload)
+        except AttributeError:
+            raise BundleError(f"operator {op} is not one of torch {torch.__version__}") from None
+        if isinstance(aten, torch._ops.OpOverload) and not aten._schema.is_mutable:
+            returned = [str(one.type) for one in aten._schema.returns]
+            if set(returned) <= {*RETURNED} and (returned or name in CHECKS):
+                return aten
+    raise BundleError(f"operator must be a functional one of ATen, got {op!r}")
+
+
+def refs(argument: Any) -> list[Ref]:
+    """All references in an argument, in order."""
+    if isinstance(argument, Ref):
+        return [argument]
+    if isinstance(argument, list | tuple):
+        return [ref for one in argument for ref in refs(one)]
+    return []
+
+
+def _last_uses(graph: Graph) -> list[list[str]]:
+    """For each node, the values that nothing after it reads."""
+    kept = {one.name for one in graph.outputs}
+    last: list[list[str]] = []
+    for node in reversed(graph.nodes):
+        names = [name for name in (*node.inputs(), node.name) if name not in kept]
+        kept.update(names)
+        last.append(list(dict.fromkeys(names)))
+    return last[::-1]
+
+
+def _filled(argument: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(argument, Ref):
+        return values[argument.name]
+    if isinstance(argument, tuple | list):
+        return type(argument)([_filled(one, values) for one in argument])
+    if isinstance(argument, dict):
+        return {key: _filled(one, values) for key, one in argument.items()}
+    return argument
+
+
+def _value(value: Value) -> list[Any]:
+    return [value.name, value.dtype, list(value.shape), list(value.order)]
+
+
+def _read_value(row: Sequence[Any]) -> Value:
+    name, dtype, shape, order = row
+    if dtype not in SCALARS and not isinstance(getattr(torch, dtype), torch.dtype):
+        raise BundleError(f"a value's dtype must be one of torch's, got {dtype!r}")
+    return Value(name=name, dtype=dtype, shape=tuple(map(int, shape)), order=tuple(map(int, order)))
+
+
+def _plain(argument: Any) -> Any:
+    """As JSON: references and torch's own words are objects of one key; lists and tuples are lists."""
+    if isinstance(argument, Ref):
+        return {"ref": argument.name}
+    if isinstance(argument, tuple | list):
+        return [_plain(one) for one in argument]
+    if isinstance(argument, dict):
+        return {"named": {key: _plain(one) for key, one in argument.items()}}
+    for word, kind in ENUMS.items():
+        if isinstance(argument, kind):
+            return {word: str(argument).removeprefix("torch.")}
+    if isinstance(argument, torch.device):
+        return {"device": "any"}
+    if isinstance(argument, float) and not math.isfinite(argument):
+        return {"float": str(argument)}
+    if argument is None or isinstance(argument, bool | int | float | str):
+        return argument
+    raise TypeError(f"an argument of {type(argument).__name__} cannot be stored")
+
+
+def _read(argument: Any) -> Any:
+    if isinstance(argument, list):
+        return tuple(_read(one) for one in argument)
+    if not isinstance(argument, dict):
+        return argument
+    ((word, text),) = argument.items()
+    if word == "named":
+        return {key: _read(one) for key, one in text.items()}
+    if word == "ref":
+        return Ref(str(text))
+    if word == "float":
+        return float(text)
+    if word == "device":
+        return torch.device("cpu")
+    found = getattr(torch, text)
+    if word not in ENUMS or not isinstance(found, ENUMS[word]):
+        raise BundleError(f"an argument must be a value, a number or a word of torch's, got {argument!r}")
+    return found

@@ -1,0 +1,227 @@
+"""A captured network, cut: an ordinary bundle that `serve` and `connect` take.
+
+Graphs and weights of both halves for torch, the same as ONNX where the exporter can, ranges of what crosses, a golden
+sample. Nothing is trained: inputs are looked at for ranges and for what quantisation costs.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+
+from splitrt.bundle import digests
+from splitrt.calibration import Calibration, Point, write_calibration
+from splitrt.codec import parts
+from splitrt.codec.parts import EXACT, Part
+from splitrt.codec.quantise import MAX_RANGE, Ranges
+from splitrt.codec.tables import Tables
+from splitrt.errors import ConfigError
+from splitrt.golden import CapturedGolden
+from splitrt.halves import GRAPH, ONNX, WEIGHTS, Side
+from splitrt.manifest import Manifest, Output, Pixels, Seam, TensorSpec, write_manifest
+from splitrt.nn.graph import Graph, GraphModule, Value
+from splitrt.nn.onnx import export_onnx
+from splitrt.partition.capture import Captured
+from splitrt.partition.cuts import END, Cut
+from splitrt.partition.divide import Halves, divide
+from splitrt.watch import Watch
+
+Array = npt.NDArray[Any]
+Sample = tuple[Array, ...]  # one frame's inputs, or what crosses the cut for it
+
+TOLERANCE = 1e-3  # of the golden sample's largest value
+SILENT = 1e30  # values beyond are masks, not numbers that a range should hold
+FEW = 64  # samples at most that ranges and agreement come from
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What the bundle is to be. `samples`: inputs beside the captured ones, for ranges and agreement."""
+
+    name: str
+    version: str = "1"
+    kind: Literal["classes", "tensor"] = "tensor"
+    labels: tuple[str, ...] = ()
+    pixels: Pixels | None = None  # the network's one input is a photograph so treated
+    bits: tuple[int, ...] = (4, 8, EXACT)
+    samples: Sequence[Sample] = ()
+
+
+def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch: Watch) -> Path:
+    """Write the bundle under `out`; returns its folder, which appears when all of it is there.
+
+    Raises ConfigError where a seam cannot be sent or the folder exists.
+    """
+    finished = out / f"{order.name}-{order.version}"
+    if finished.exists():
+        raise ConfigError(f"--out must not hold {finished.name} already, got {out}")
+    if cut.name == END:
+        raise ConfigError("a cut must leave something to the server: at `output` there is no tail")
+    halves = divide(captured, cut)
+    seam_specs = [tensor_spec(value) for value in cut.seam]
+    seam_parts = tuple(spec.part for spec in seam_specs)
+    sent = [_seen(halves.head.module(), sample) for sample in _samples(captured, order)]
+    bits, tables = _tables(seam_parts, sent, order.bits)
+    folder = finished.with_name(f".{finished.name}.new")
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "head").mkdir(parents=True)
+    for side, half in (("head", halves.head), ("tail", halves.tail)):
+        _write_half(folder, side, half, watch)  # type: ignore[arg-type]
+    tables.save(folder / "tables.npz")
+    tail = halves.tail.module()
+    calibration = _calibration(tail, seam_parts, sent, bits, tables, parts.channels(seam_parts))
+    (folder / "calibration.json").write_bytes(write_calibration(calibration))
+    golden = _golden(halves, sent[0], captured)
+    golden.save(folder / "golden.npz")
+    manifest = Manifest(
+        schema_version=1,
+        name=order.name,
+        version=order.version,
+        family="captured",
+        pixels=order.pixels,
+        inputs=() if order.pixels else tuple(tensor_spec(value) for value in captured.graph.inputs),
+        output=Output(kind=order.kind, labels=order.labels),
+        seam=Seam(widths=(parts.channels(seam_parts),), bits=bits, tensors=tuple(seam_specs)),
+        golden_tolerance=TOLERANCE * _scale(golden),
+        files=digests(folder),
+    )
+    (folder / "manifest.toml").write_bytes(write_manifest(manifest))
+    (folder / "README.md").write_text(_card(manifest, calibration, cut))
+    folder.rename(finished)
+    watch.line(f"written: {finished}")
+    return finished
+
+
+def load_half(folder: Path, side: Side) -> GraphModule:
+    """A half as torch, from a bundle's files."""
+    graph = Graph.from_json((folder / GRAPH[side]).read_bytes())
+    return GraphModule(graph, load_file(folder / WEIGHTS[side]))
+
+
+def tensor_spec(value: Value) -> TensorSpec:
+    """Raises ConfigError on a dtype that has no bytes of its own here (bfloat16, complex)."""
+    try:
+        return TensorSpec(name=value.name, dtype=value.dtype, shape=value.shape, order=value.order)
+    except ValidationError as error:
+        raise ConfigError(f"{value.name} cannot be sent: {error.errors()[0]['msg']}") from error
+
+
+def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
+    (folder / GRAPH[side]).write_bytes(half.graph.to_json())
+    # A copy of each: safetensors takes no tensors that share memory.
+    save_file({name: one.contiguous().clone() for name, one in half.weights.items()}, folder / WEIGHTS[side])
+    try:
+        names = [f"in_{value.name}" for value in half.graph.inputs]
+        export_onnx(half.module().eval(), half.inputs, folder / ONNX[side], names)
+    except Exception as error:  # of the exporter, its passes and the ONNX library: no common root
+        (folder / ONNX[side]).unlink(missing_ok=True)
+        watch.line(
+            f"{side}: for torch only, ONNX has no operators for it: {(str(error).splitlines() or [''])[0][:300]}"
+        )
+
+
+def _samples(captured: Captured, order: Order) -> list[Sample]:
+    own = tuple(one.numpy() for one in captured.inputs)
+    return [*order.samples[:FEW]] or [own]
+
+
+def _seen(half: GraphModule, sample: Sample) -> Sample:
+    with torch.inference_mode():
+        return tuple(one.numpy() for one in half(*(torch.from_numpy(one) for one in sample)))
+
+
+def _tables(seam: Sequence[Part], sent: Sequence[Sample], wanted: tuple[int, ...]) -> tuple[tuple[int, ...], Tables]:
+    """Each channel's range over the samples. Where values are beyond any range (masks), only exact bits are left."""
+    low, high = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
+    for place, part in enumerate(seam):
+        if part.channels:
+            rows = [parts.by_channel(tensors[place], part).reshape(part.channels, -1) for tensors in sent]
+            low.append(np.min([row.min(1) for row in rows], axis=0))
+            high.append(np.max([row.max(1) for row in rows], axis=0))
+    low_C, high_C = np.concatenate(low), np.concatenate(high)
+    is_sound = len(low_C) > 0 and bool(np.isfinite(low_C).all() and np.isfinite(high_C).all())
+    if not is_sound or np.abs([low_C, high_C]).max() > min(SILENT, MAX_RANGE / 2):
+        low_C = high_C = np.zeros(parts.channels(seam), np.float32)
+        wanted = (EXACT,)
+    ranges = Ranges(low_C=low_C.astype(np.float32), high_C=high_C.astype(np.float32))
+    return wanted, Tables(ranges={bits: ranges for bits in wanted if bits != EXACT} or {8: ranges}, priors={})
+
+
+def _calibration(
+    tail: GraphModule, seam: Sequence[Part], sent: Sequence[Sample], bits: tuple[int, ...], tables: Tables, width: int
+) -> Calibration:
+    """Bytes, and how often the likeliest of every row of the first output is the same as without quantisation."""
+    exact = [_seen(tail, tensors)[0] for tensors in sent]
+    points = []
+    for depth in bits:
+        ranges = None if depth == EXACT else tables.ranges_at(depth)
+        coded = [parts.encode(tensors, seam, depth, ranges) for tensors in sent]
+        sizes = [len(payload) for _, payload in coded]
+        agreed = 1.0
+        if depth != EXACT:
+            given = [_seen(tail, tuple(parts.decode(*one, seam, depth, ranges))) for one in coded]
+            agreed = float(np.mean([_same(one[0], other) for one, other in zip(given, exact, strict=True)]))
+        points.append(
+            Point(
+                width=width,
+                bits=depth,
+                payload_bytes_mean=float(np.mean(sizes)),
+                payload_bytes_p95=float(np.percentile(sizes, 95)),
+                accuracy=agreed,
+            )
+        )
+    return Calibration(
+        data="captured inputs", images=len(sent), score="agreement", whole_accuracy=1.0, points=tuple(points)
+    )
+
+
+def _same(given: Array, wanted: Array) -> float:
+    if not wanted.ndim or wanted.shape[-1] < 2:
+        return float(np.isclose(given, wanted, rtol=0.05, atol=0.05 * (np.abs(wanted).max(initial=0) + 1e-9)).mean())
+    return float((given.argmax(-1) == wanted.argmax(-1)).mean())
+
+
+def _golden(halves: Halves, sent: Sample, captured: Captured) -> CapturedGolden:
+    own: Sample = tuple(one.numpy() for one in captured.inputs)
+    seam = _seen(halves.head.module(), own)
+    return CapturedGolden(inputs=own, seam=seam, outputs=_seen(halves.tail.module(), seam))
+
+
+def _scale(golden: CapturedGolden) -> float:
+    """The largest value that is a number and no mask; 1 at least."""
+    peaks = [1.0]
+    for one in (*golden.seam, *golden.outputs):
+        if one.dtype.kind == "f":
+            sizes = np.abs(one[np.isfinite(one)])
+            peaks.append(float(sizes[sizes < SILENT].max(initial=0.0)))
+    return max(peaks)
+
+
+def _card(manifest: Manifest, calibration: Calibration, cut: Cut) -> str:
+    rows = [
+        f"| {point.bits} | {point.payload_bytes_mean:.0f} | {100 * point.accuracy:.1f} |"
+        for point in calibration.points
+    ]
+    crossing = [f"`{one.name}` {one.dtype} {'x'.join(map(str, one.shape))}" for one in manifest.seam.tensors]
+    lines = [
+        f"# {manifest.name} {manifest.version}",
+        "",
+        f"A captured network cut after `{cut.name}`{f' ({cut.module})' if cut.module else ''}, without training.",
+        f"What crosses: {', '.join(crossing)}.",
+        "",
+        f"Ranges and the figures below come from the same {calibration.images} inputs: they are no held-out figures.",
+        "",
+        "| bits | payload bytes, mean | agreement with the undivided network % |",
+        "|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,287 @@
+"""A user's torch module to a graph, on the CPU, by `torch.export`.
+
+The graph is functional (writes in place are gone), of static shapes (those of the sample inputs), and holds ATen's
+operators as the module called them: nothing is decomposed that would change a bit of the result. What cannot be
+captured says which operator or control flow, where in the user's source, and what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import traceback
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export.graph_signature import InputKind, OutputKind
+from torch.utils import _pytree as pytree
+
+from splitrt.errors import CaptureError
+from splitrt.nn.graph import CHECKS, Graph, GraphModule, Node, Ref, Value, resolve
+
+# Chunks of the library between the user's line and the operator: never what the user can change.
+LIBRARY = re.compile(r"/torch/(?!hub)")
+NUMBERS: dict[type, str] = {
+    **{torch.SymInt: "py_int", torch.SymFloat: "py_float", torch.SymBool: "py_bool"},
+    **{int: "py_int", float: "py_float", bool: "py_bool"},
+}
+TRUE_ANYWAY = ("aten._assert_tensor_metadata.default",)  # of static shapes and dtypes: checked once, at capture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Captured:
+    """A graph with its weights, the inputs it was captured on, and what its nodes give."""
+
+    graph: Graph
+    weights: Mapping[str, Tensor]
+    inputs: tuple[Tensor, ...]
+    values: Mapping[str, Value | None]  # of every input and node; None: several at once, or of a size that varies
+
+    def module(self) -> GraphModule:
+        return GraphModule(self.graph, self.weights)
+
+
+def capture(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, Any] | None = None) -> Captured:
+    """`module(*inputs, **keywords)` as a graph. Raises CaptureError saying what stands in the way, and where.
+
+    The module must be in evaluation mode. Its outputs are the tensors of what it returns, in pytree order.
+    """
+    _check_mode(module)
+    program = _export(module, inputs, dict(keywords or {}))
+    _check_signature(program)
+    weights, aliases = _weights(program)
+    graph, values = _graph(program, aliases)
+    graph, weights = _used(graph, weights)
+    given = tuple(one for one in pytree.tree_leaves(program.example_inputs) if isinstance(one, Tensor))
+    return Captured(graph=graph, weights=weights, inputs=given, values=values)
+
+
+def _check_mode(module: nn.Module) -> None:
+    for name, part in module.named_modules():
+        if part.training:
+            raise CaptureError(
+                f"a model must be in evaluation mode, got {name or 'it'} ({type(part).__name__}) in training mode: "
+                "call model.eval() first"
+            )
+
+
+def _export(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> torch.export.ExportedProgram:
+    logging.getLogger("torch.export").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        try:
+            program = torch.export.export(module, inputs, keywords, strict=False)
+            functional: torch.export.ExportedProgram = program.run_decompositions({})  # no operator is replaced
+            return functional
+        except Exception as error:  # the tracer runs the user's code: anything may come out of it
+            raise CaptureError(_why(error)) from error
+
+
+def _why(error: Exception) -> str:
+    """The tracer's error in a user's words: where, what, and what to do."""
+    name, text = type(error).__name__, str(error)
+    where = _where(error, text)
+    first = next((line.strip() for line in text.splitlines() if line.strip()), name)
+    if "GuardOnDataDependentSymNode" in name or "data-dependent" in text.lower() or "DataDependent" in name:
+        return (
+            f"control flow must not depend on the data{where}: {first[:200]}; compute both ways and choose with "
+            "torch.where, or leave that part out of the model that is split"
+        )
+    return f"the model must be one that torch.export can trace{where}: {name}: {first[:300]}"
+
+
+def _where(error: Exception, text: str) -> str:
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not LIBRARY.search(frame.filename)]
+    own = [frame for frame in own if "splitrt/partition" not in frame.filename]
+    if own:
+        return f" ({_short(own[-1].filename)}:{own[-1].lineno}: {(own[-1].line or '').strip()[:100]})"
+    lines = [line for line in re.findall(r'File "([^"]+)", line (\d+)', text) if not LIBRARY.search(line[0])]
+    return f" ({_short(lines[-1][0])}:{lines[-1][1]})" if lines else ""
+
+
+def _short(path: str) -> str:
+    return "/".join(path.split("/")[-2:])
+
+
+def _check_signature(program: torch.export.ExportedProgram) -> None:
+    for spec in program.graph_signature.input_specs:
+        if spec.kind not in (InputKind.USER_INPUT, InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
+            raise CaptureError(f"a model must take tensors only, got {spec.kind.name.lower()} {spec.target or ''}")
+    for out in program.graph_signature.output_specs:
+        if out.kind is OutputKind.BUFFER_MUTATION:
+            raise CaptureError(
+                f"a model must be the same for every input, but it writes to its buffer {out.target}: each frame's "
+                "answer would depend on those before it"
+            )
+
+
+def _weights(program: torch.export.ExportedProgram) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights by name, tied ones once; and for every graph placeholder the name of its weight."""
+    found: dict[str, Tensor] = {}
+    by_memory: dict[tuple[Any, ...], str] = {}
+    aliases: dict[str, str] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind is InputKind.USER_INPUT or spec.target is None:
+            continue
+        held = program.state_dict if spec.target in program.state_dict else program.constants
+        tensor = held[spec.target].detach()
+        where = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
+        name = by_memory.setdefault(where, spec.target) if tensor.numel() else spec.target
+        found.setdefault(name, tensor)
+        aliases[spec.arg.name] = name
+    return found, aliases
+
+
+def _graph(program: torch.export.ExportedProgram, aliases: Mapping[str, str]) -> tuple[Graph, dict[str, Value | None]]:
+    signature = program.graph_signature
+    users = [s.arg.name for s in signature.input_specs if s.kind is InputKind.USER_INPUT and hasattr(s.arg, "name")]
+    names = {name: f"w:{alias}" for name, alias in aliases.items()}
+    values: dict[str, Value | None] = {}
+    nodes: list[Node] = []
+    inputs: list[Value] = []
+    wanted: list[Value] = []
+    for node in program.graph.nodes:
+        if node.op == "placeholder":
+            if node.name in users and isinstance(node.meta["val"], Tensor):
+                values[node.name] = value_of(node.name, node.meta["val"])
+                inputs.append(_known(values[node.name], node.name))
+        elif node.op == "call_function" and str(node.target) not in TRUE_ANYWAY:
+            nodes.append(_node(node, names))
+            values[node.name] = value_of(node.name, node.meta.get("val"))
+        elif node.op == "output":
+            kept = [s.arg.name for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT and _is_tensor(s)]
+            for name in dict.fromkeys(kept):
+                spec = values.get(name) or (value_of(names[name], _weight(program, name)) if name in names else None)
+                wanted.append(_known(spec, name))
+    if not wanted:
+        raise CaptureError("a model must return at least one tensor, got none")
+    graph = Graph(
+        inputs=tuple(inputs),
+        weights=tuple(dict.fromkeys(names.values())),
+        nodes=_near_their_producer(tuple(nodes)),
+        outputs=tuple(wanted),
+    )
+    return graph, values
+
+
+def _weight(program: torch.export.ExportedProgram, placeholder: str) -> Any:
+    return next(node.meta["val"] for node in program.graph.nodes if node.name == placeholder)
+
+
+def _is_tensor(spec: Any) -> bool:
+    return type(spec.arg).__name__ == "TensorArgument"
+
+
+def _known(value: Value | None, name: str) -> Value:
+    if value is None:
+        raise CaptureError(f"inputs and outputs must be of fixed sizes, but {name}'s depends on the data")
+    return value
+
+
+def _node(node: torch.fx.Node, names: Mapping[str, str]) -> Node:
+    def plain(argument: Any) -> Any:
+        if isinstance(argument, torch.fx.Node):
+            return Ref(names.get(argument.name, argument.name))
+        if isinstance(argument, list | tuple):
+            return tuple(plain(one) for one in argument)
+        if isinstance(argument, dict):
+            return {key: plain(one) for key, one in argument.items()}
+        return argument
+
+    op = _op(node)
+    try:
+        run = resolve(op)
+    except Exception as error:
+        line = _line(node)
+        raise CaptureError(
+            f"a model must be made of ATen's operators, got {node.target}{line}: replace it, or put it on one side "
+            "as a model of its own"
+        ) from error
+    if torch.Tag.nondeterministic_seeded in getattr(run, "tags", ()) and _draws(node):
+        raise CaptureError(f"a model must give the same answer twice, but {op} draws random numbers{_line(node)}")
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    return Node(
+        name=node.name,
+        op=op,
+        args=plain(node.args),
+        kwargs={key: plain(one) for key, one in node.kwargs.items()},
+        module=str(stack[-1][0]) if stack else "",
+    )
+
+
+def _op(node: torch.fx.Node) -> str:
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        return str(target)
+    module = getattr(target, "__module__", "")
+    space = {"_operator": "operator", "math": "math", "torch": "torch"}.get(module, module)
+    return f"{space}.{getattr(target, '__name__', target)}"
+
+
+def _draws(node: torch.fx.Node) -> bool:
+    """Operators with dropout inside are tagged random even where their probability is nought."""
+    target: Any = node.target
+    arguments = dict(zip((one.name for one in target._schema.arguments), node.args, strict=False)) | dict(node.kwargs)
+    if "train" in arguments:
+        return bool(arguments["train"])
+    if "training" in arguments:
+        return bool(arguments["training"])
+    return "dropout_p" not in {one.name for one in target._schema.arguments} or arguments.get("dropout_p", 0.0) != 0.0
+
+
+def _line(node: torch.fx.Node) -> str:
+    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [line for line in lines if not LIBRARY.search(line[0])]
+    return f" ({_short(own[-1][0])}:{own[-1][1]})" if own else ""
+
+
+def value_of(name: str, given: Any) -> Value | None:
+    """None for several at once and for a tensor whose size varies."""
+    if isinstance(given, Tensor):
+        if not all(isinstance(size, int) for size in given.shape):
+            return None
+        strides = list(given.stride()) if given.numel() else []
+        order = sorted(range(given.ndim), key=lambda dim: -int(strides[dim])) if strides else range(given.ndim)
+        return Value(
+            name=name,
+            dtype=str(given.dtype).removeprefix("torch."),
+            shape=tuple(int(size) for size in given.shape),
+            order=tuple(order),
+        )
+    return Value(name=name, dtype=NUMBERS[type(given)]) if type(given) in NUMBERS else None
+
+
+def _near_their_producer(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    """Each item of a node that gives several comes right after it: no cut falls between."""
+    items: dict[str, list[Node]] = {}
+    for node in nodes:
+        if node.op == "operator.getitem":
+            items.setdefault(node.inputs()[0], []).append(node)
+    ordered: list[Node] = []
+
+    def put(node: Node) -> None:
+        ordered.append(node)
+        for item in items.get(node.name, []):
+            put(item)
+
+    for node in nodes:
+        if node.op != "operator.getitem":
+            put(node)
+    return tuple(ordered)
+
+
+def _used(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str, Tensor]]:
+    """Without what no output and no check needs. Weights are named as they are from here on."""
+    needed = {one.name for one in graph.outputs}
+    kept: list[Node] = []
+    for node in reversed(graph.nodes):
+        if node.name in needed or node.op.split(".")[1] in CHECKS:
+            kept.append(node)
+            needed.update(node.inputs())
+    used = tuple(name for name in graph.weights if name in needed)
+    pruned = replace(graph, nodes=tuple(kept[::-1]), weights=used)
+    return pruned, {name: weights[name.removeprefix("w:")] for name in used}
