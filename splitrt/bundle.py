@@ -7,7 +7,7 @@
       tables.npz  calibration.json  golden.npz
       tail.onnx  tail.safetensors  whole.onnx          server side: they never leave it
 
-    of a captured network, cut in two: head/graph.onnx  head/graph.json  head.safetensors  tail.onnx  tail.json
+    of a captured network, cut in two: head/graph.onnx  .json  .safetensors  tail.onnx  .json  .safetensors
 
 Nothing here is executable. A file that is not listed, not a plain file or not what its digest says
 refuses the whole bundle.

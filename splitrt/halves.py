@@ -20,7 +20,7 @@ Side = Literal["head", "tail"]
 
 ONNX = {"head": "head/graph.onnx", "tail": "tail.onnx"}
 GRAPH = {"head": "head/graph.json", "tail": "tail.json"}
-WEIGHTS = {"head": "head.safetensors", "tail": "tail.safetensors"}
+WEIGHTS = {"head": "head/graph.safetensors", "tail": "tail.safetensors"}  # beside the ONNX graph, which refers to it
 MAX_GRAPH_BYTES = 64 << 20
 
 
@@ -58,13 +58,13 @@ class TorchHalf:
         import torch
         from safetensors.torch import load_file
 
-        from splitrt.nn.graph import Graph, GraphModule
+        from splitrt.nn.graph import Graph, GraphModule, restored
 
         path = bundle.path(GRAPH[side])
         if path.stat().st_size > MAX_GRAPH_BYTES:
             raise BundleError(f"{path.name} must be at most {MAX_GRAPH_BYTES} bytes, got {path.stat().st_size}")
-        weights = load_file(bundle.path(WEIGHTS[side]))
-        self._module = GraphModule(Graph.from_json(path.read_bytes()), weights).to(device)
+        graph = Graph.from_json(path.read_bytes())
+        self._module = GraphModule(graph, restored(graph, load_file(bundle.path(WEIGHTS[side])))).to(device)
         self._device, self._torch = device, torch
 
     def run(self, tensors: Sequence[Array]) -> tuple[Array, ...]:

@@ -96,7 +96,7 @@ class Graph:
     """Nodes in an order in which they can run. Weights are named, and lie elsewhere."""
 
     inputs: tuple[Value, ...]
-    weights: tuple[str, ...]
+    weights: tuple[Value, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[Value, ...]
 
@@ -104,7 +104,7 @@ class Graph:
         table = {
             "format": FORMAT,
             "inputs": [_value(one) for one in self.inputs],
-            "weights": list(self.weights),
+            "weights": [_value(one) for one in self.weights],
             "nodes": [[n.name, n.op, _plain(n.args), _plain(dict(n.kwargs)), n.module] for n in self.nodes],
             "outputs": [_value(one) for one in self.outputs],
         }
@@ -119,7 +119,7 @@ class Graph:
                 raise BundleError(f"a graph must be of format {FORMAT}, got {table['format']!r}")
             graph = Graph(
                 inputs=tuple(_read_value(one) for one in table["inputs"]),
-                weights=tuple(str(name) for name in table["weights"]),
+                weights=tuple(_read_value(one) for one in table["weights"]),
                 nodes=tuple(
                     Node(name=name, op=op, args=_read(args), kwargs=_read(kwargs), module=module)
                     for name, op, args, kwargs, module in table["nodes"]
@@ -133,9 +133,7 @@ class Graph:
 
     def check(self) -> None:
         """Every value is there before it is read, once, and every operator may run. Raises BundleError."""
-        known = {*self.weights}
-        for one in self.inputs:
-            known.add(one.name)
+        known = {one.name for one in (*self.weights, *self.inputs)}
         for node in self.nodes:
             for name in node.inputs():
                 if name not in known:
@@ -158,10 +156,10 @@ class GraphModule(nn.Module):
     def __init__(self, graph: Graph, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.graph = graph
-        missing = [name for name in graph.weights if name not in weights]
+        missing = [one.name for one in graph.weights if one.name not in weights]
         if missing:
             raise BundleError(f"a graph's weights must all be there, missing {missing[0]!r}")
-        self._names = {f"weight_{place}": name for place, name in enumerate(graph.weights)}
+        self._names = {f"weight_{place}": one.name for place, one in enumerate(graph.weights)}
         for ours, name in self._names.items():
             self.register_buffer(ours, weights[name], persistent=False)
         self._steps = [
@@ -178,6 +176,24 @@ class GraphModule(nn.Module):
                 del values[name]
         found = [(values[one.name], SCALARS.get(one.dtype)) for one in self.graph.outputs]
         return tuple(one if isinstance(one, Tensor) else torch.tensor(one, dtype=dtype) for one, dtype in found)
+
+
+def stored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights for safetensors, which keeps no order in memory: dimensions in that order, each tensor by itself."""
+    return {one.name: weights[one.name].permute(one.order).contiguous() for one in graph.weights}
+
+
+def restored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inverse of `stored`. Raises BundleError on a missing one and on another shape."""
+    found = {}
+    for one in graph.weights:
+        given, wanted = weights.get(one.name), tuple(one.shape[dim] for dim in one.order)
+        if given is None or tuple(given.shape) != wanted or str(given.dtype) != f"torch.{one.dtype}":
+            raise BundleError(
+                f"weight {one.name} must be {one.dtype} {wanted}, got {given if given is None else given.shape}"
+            )
+        found[one.name] = given.permute([one.order.index(dim) for dim in range(len(one.order))])
+    return found
 
 
 def resolve(op: str) -> Callable[..., Any]:

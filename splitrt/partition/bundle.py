@@ -28,11 +28,11 @@ from splitrt.errors import ConfigError
 from splitrt.golden import CapturedGolden
 from splitrt.halves import GRAPH, ONNX, WEIGHTS, Side
 from splitrt.manifest import Manifest, Output, Pixels, Seam, TensorSpec, write_manifest
-from splitrt.nn.graph import Graph, GraphModule, Value
-from splitrt.nn.onnx import export_onnx
+from splitrt.nn.graph import Graph, GraphModule, Value, restored, stored
 from splitrt.partition.capture import Captured
 from splitrt.partition.cuts import END, Cut
 from splitrt.partition.divide import Halves, divide
+from splitrt.partition.onnx import export_half
 from splitrt.watch import Watch
 
 Array = npt.NDArray[Any]
@@ -104,7 +104,7 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
 def load_half(folder: Path, side: Side) -> GraphModule:
     """A half as torch, from a bundle's files."""
     graph = Graph.from_json((folder / GRAPH[side]).read_bytes())
-    return GraphModule(graph, load_file(folder / WEIGHTS[side]))
+    return GraphModule(graph, restored(graph, load_file(folder / WEIGHTS[side])))
 
 
 def tensor_spec(value: Value) -> TensorSpec:
@@ -117,16 +117,13 @@ def tensor_spec(value: Value) -> TensorSpec:
 
 def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
     (folder / GRAPH[side]).write_bytes(half.graph.to_json())
-    # A copy of each: safetensors takes no tensors that share memory.
-    save_file({name: one.contiguous().clone() for name, one in half.weights.items()}, folder / WEIGHTS[side])
+    save_file(stored(half.graph, half.weights), folder / WEIGHTS[side])
     try:
-        names = [f"in_{value.name}" for value in half.graph.inputs]
-        export_onnx(half.module().eval(), half.inputs, folder / ONNX[side], names)
+        export_half(half, folder / ONNX[side], folder / WEIGHTS[side])
     except Exception as error:  # of the exporter, its passes and the ONNX library: no common root
         (folder / ONNX[side]).unlink(missing_ok=True)
-        watch.line(
-            f"{side}: for torch only, ONNX has no operators for it: {(str(error).splitlines() or [''])[0][:300]}"
-        )
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        watch.line(f"{side}: for torch only, the exporter to ONNX has no way with it: {first[0][:300]}")
 
 
 def _samples(captured: Captured, order: Order) -> list[Sample]:

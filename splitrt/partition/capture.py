@@ -7,10 +7,6 @@ captured says which operator or control flow, where in the user's source, and wh
 
 from __future__ import annotations
 
-import logging
-import re
-import traceback
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,9 +18,8 @@ from torch.utils import _pytree as pytree
 
 from splitrt.errors import CaptureError
 from splitrt.nn.graph import CHECKS, Graph, GraphModule, Node, Ref, Value, resolve
+from splitrt.partition.tracing import line_of, trace
 
-# Chunks of the library between the user's line and the operator: never what the user can change.
-LIBRARY = re.compile(r"/torch/(?!hub)")
 NUMBERS: dict[type, str] = {
     **{torch.SymInt: "py_int", torch.SymFloat: "py_float", torch.SymBool: "py_bool"},
     **{int: "py_int", float: "py_float", bool: "py_bool"},
@@ -50,73 +45,12 @@ def capture(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, A
 
     The module must be in evaluation mode. Its outputs are the tensors of what it returns, in pytree order.
     """
-    _check_mode(module)
-    program = _export(module, inputs, dict(keywords or {}))
-    _check_signature(program)
+    program = trace(module, inputs, dict(keywords or {}))
     weights, aliases = _weights(program)
     graph, values = _graph(program, aliases)
     graph, weights = _used(graph, weights)
     given = tuple(one for one in pytree.tree_leaves(program.example_inputs) if isinstance(one, Tensor))
     return Captured(graph=graph, weights=weights, inputs=given, values=values)
-
-
-def _check_mode(module: nn.Module) -> None:
-    for name, part in module.named_modules():
-        if part.training:
-            raise CaptureError(
-                f"a model must be in evaluation mode, got {name or 'it'} ({type(part).__name__}) in training mode: "
-                "call model.eval() first"
-            )
-
-
-def _export(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> torch.export.ExportedProgram:
-    logging.getLogger("torch.export").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.export.export(module, inputs, keywords, strict=False)
-            functional: torch.export.ExportedProgram = program.run_decompositions({})  # no operator is replaced
-            return functional
-        except Exception as error:  # the tracer runs the user's code: anything may come out of it
-            raise CaptureError(_why(error)) from error
-
-
-def _why(error: Exception) -> str:
-    """The tracer's error in a user's words: where, what, and what to do."""
-    name, text = type(error).__name__, str(error)
-    where = _where(error, text)
-    first = next((line.strip() for line in text.splitlines() if line.strip()), name)
-    if "GuardOnDataDependentSymNode" in name or "data-dependent" in text.lower() or "DataDependent" in name:
-        return (
-            f"control flow must not depend on the data{where}: {first[:200]}; compute both ways and choose with "
-            "torch.where, or leave that part out of the model that is split"
-        )
-    return f"the model must be one that torch.export can trace{where}: {name}: {first[:300]}"
-
-
-def _where(error: Exception, text: str) -> str:
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not LIBRARY.search(frame.filename)]
-    own = [frame for frame in own if "splitrt/partition" not in frame.filename]
-    if own:
-        return f" ({_short(own[-1].filename)}:{own[-1].lineno}: {(own[-1].line or '').strip()[:100]})"
-    lines = [line for line in re.findall(r'File "([^"]+)", line (\d+)', text) if not LIBRARY.search(line[0])]
-    return f" ({_short(lines[-1][0])}:{lines[-1][1]})" if lines else ""
-
-
-def _short(path: str) -> str:
-    return "/".join(path.split("/")[-2:])
-
-
-def _check_signature(program: torch.export.ExportedProgram) -> None:
-    for spec in program.graph_signature.input_specs:
-        if spec.kind not in (InputKind.USER_INPUT, InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
-            raise CaptureError(f"a model must take tensors only, got {spec.kind.name.lower()} {spec.target or ''}")
-    for out in program.graph_signature.output_specs:
-        if out.kind is OutputKind.BUFFER_MUTATION:
-            raise CaptureError(
-                f"a model must be the same for every input, but it writes to its buffer {out.target}: each frame's "
-                "answer would depend on those before it"
-            )
 
 
 def _weights(program: torch.export.ExportedProgram) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -161,7 +95,7 @@ def _graph(program: torch.export.ExportedProgram, aliases: Mapping[str, str]) ->
         raise CaptureError("a model must return at least one tensor, got none")
     graph = Graph(
         inputs=tuple(inputs),
-        weights=tuple(dict.fromkeys(names.values())),
+        weights=(),
         nodes=_near_their_producer(tuple(nodes)),
         outputs=tuple(wanted),
     )
@@ -196,13 +130,13 @@ def _node(node: torch.fx.Node, names: Mapping[str, str]) -> Node:
     try:
         run = resolve(op)
     except Exception as error:
-        line = _line(node)
+        line = line_of(node)
         raise CaptureError(
             f"a model must be made of ATen's operators, got {node.target}{line}: replace it, or put it on one side "
             "as a model of its own"
         ) from error
     if torch.Tag.nondeterministic_seeded in getattr(run, "tags", ()) and _draws(node):
-        raise CaptureError(f"a model must give the same answer twice, but {op} draws random numbers{_line(node)}")
+        raise CaptureError(f"a model must give the same answer twice, but {op} draws random numbers{line_of(node)}")
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return Node(
         name=node.name,
@@ -231,12 +165,6 @@ def _draws(node: torch.fx.Node) -> bool:
     if "training" in arguments:
         return bool(arguments["training"])
     return "dropout_p" not in {one.name for one in target._schema.arguments} or arguments.get("dropout_p", 0.0) != 0.0
-
-
-def _line(node: torch.fx.Node) -> str:
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [line for line in lines if not LIBRARY.search(line[0])]
-    return f" ({_short(own[-1][0])}:{own[-1][1]})" if own else ""
 
 
 def value_of(name: str, given: Any) -> Value | None:
@@ -282,6 +210,6 @@ def _used(graph: Graph, weights: Mapping[str, Tensor]) -> tuple[Graph, dict[str,
         if node.name in needed or node.op.split(".")[1] in CHECKS:
             kept.append(node)
             needed.update(node.inputs())
-    used = tuple(name for name in graph.weights if name in needed)
-    pruned = replace(graph, nodes=tuple(kept[::-1]), weights=used)
-    return pruned, {name: weights[name.removeprefix("w:")] for name in used}
+    used = {f"w:{name}": tensor for name, tensor in weights.items() if f"w:{name}" in needed}
+    specs = tuple(_known(value_of(name, tensor), name) for name, tensor in used.items())
+    return replace(graph, nodes=tuple(kept[::-1]), weights=specs), used

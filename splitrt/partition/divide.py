@@ -73,10 +73,10 @@ def _half(
     given: tuple[Tensor, ...] | None = None,
 ) -> Captured:
     read = {name for node in nodes for name in node.inputs()} | {one.name for one in outputs}
-    weights = tuple(name for name in captured.graph.weights if name in read)
+    weights = tuple(one for one in captured.graph.weights if one.name in read)
     return Captured(
         graph=Graph(inputs=inputs, weights=weights, nodes=nodes, outputs=outputs),
-        weights={name: captured.weights[name] for name in weights},
+        weights={one.name: captured.weights[one.name] for one in weights},
         inputs=captured.inputs if given is None else given,
         values=captured.values,
     )
