@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -34,6 +34,8 @@ class ServerConfig(Table):
     bundles_dir: Path | None = None  # searched before the bundles that ship with splitrt
     engine: str = "embedded"
     threads: int = Field(1, ge=1, le=256)  # of a CPU tail
+    runner: Literal["onnx", "torch"] = "onnx"  # what runs tails: torch for GPUs
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:[0-9]+)?|mps)$")  # of torch
     tls_cert: Path | None = None
     tls_key: Path | None = None
     client_ca: Path | None = None  # given: devices must show a certificate of this authority (mTLS)
@@ -71,7 +73,7 @@ class ClientConfig(Table):
     in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
     deltas: bool = False  # for video: send frames as differences to answered ones where that is smaller
     threads: int = Field(1, ge=1, le=64)
-    runner: str = "onnx"
+    runner: Literal["onnx", "torch"] = "onnx"
     tls_ca: Path | None = None  # given: TLS, and the server's certificate must be of this authority
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -85,8 +87,6 @@ class ClientConfig(Table):
             raise ValueError("client.tls_cert and client.tls_key must be given together")
         if self.tls_cert is not None and self.tls_ca is None:
             raise ValueError("client.tls_cert needs client.tls_ca")
-        if self.runner not in ("onnx", "torch"):
-            raise ValueError(f"client.runner must be onnx or torch, got {self.runner!r}")
         return self
 
 

@@ -7,6 +7,7 @@ runners come here; a device on ONNX Runtime imports no family at all.
 
 from __future__ import annotations
 
+import re
 from difflib import get_close_matches
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -15,6 +16,7 @@ from splitrt.errors import ConfigError
 
 HEADS = "splitrt.head_models"
 TAILS = "splitrt.tail_models"
+WORD = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 def names() -> list[str]:
@@ -34,6 +36,18 @@ def head_module(name: str) -> ModuleType:
 def tail_module(name: str) -> ModuleType:
     """The module whose `build(**arguments)` gives a splitrt.nn.split.Back, the pieces of a server."""
     return _load(TAILS, name)
+
+
+def parse(text: str) -> tuple[str, dict[str, int | str]]:
+    """`resnet:depth=20,cut=1` -> family and arguments: whole numbers, or words. Raises ConfigError."""
+    family, _, rest = text.partition(":")
+    arguments: dict[str, int | str] = {}
+    for pair in filter(None, rest.split(",")):
+        key, is_pair, value = pair.partition("=")
+        if not (key.isidentifier() and is_pair and WORD.fullmatch(value)):
+            raise ConfigError(f"a family's arguments are name=value,.. with numbers or words, got {text!r}")
+        arguments[key] = int(value) if value.isascii() and value.isdigit() else value
+    return family, arguments
 
 
 def _load(group: str, name: str) -> ModuleType:

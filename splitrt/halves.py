@@ -17,6 +17,7 @@ from splitrt.onnx_session import open_session
 
 Array = npt.NDArray[Any]
 Side = Literal["head", "tail"]
+Runner = Literal["onnx", "torch"]  # onnx: torch all the same where the exporter had no ONNX for a graph
 
 ONNX = {"head": "head/graph.onnx", "tail": "tail.onnx"}
 GRAPH = {"head": "head/graph.json", "tail": "tail.json"}
@@ -29,12 +30,12 @@ class Half(Protocol):
         """In the order of the half's inputs, out in that of its outputs. Stateless."""
 
 
-def open_half(bundle: Bundle, side: Side, threads: int = 1, runner: Literal["auto", "torch"] = "auto") -> Half:
-    """Raises BundleError where the half is not here, or needs torch and there is none."""
-    if runner == "auto" and ONNX[side] in bundle.manifest.files:
+def open_half(bundle: Bundle, side: Side, threads: int = 1, runner: Runner = "onnx", device: str = "cpu") -> Half:
+    """device: of torch. Raises BundleError where the half is not here, or needs torch and there is none."""
+    if runner == "onnx" and ONNX[side] in bundle.manifest.files:
         return OnnxHalf(bundle, side, threads)
     try:
-        return TorchHalf(bundle, side)
+        return TorchHalf(bundle, side, device)
     except ImportError:
         raise BundleError(
             f"the {side} of {bundle.name} is there for torch only: pip install 'splitrt[torch]'"

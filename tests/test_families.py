@@ -13,7 +13,20 @@ from splitrt.errors import ConfigError
 pytestmark = pytest.mark.torch
 
 
-BUILT_IN = ("darknet", "fastestdet", "mnasnet", "mobilenet", "mobilenetv2", "mobilenetv3", "mobilenetv4", "resnet")
+BUILT_IN = (
+    "darknet",
+    "edgenext",
+    "fastestdet",
+    "fastvit",
+    "mnasnet",
+    "mobilenet",
+    "mobilenetv2",
+    "mobilenetv3",
+    "mobilenetv4",
+    "mobileone",
+    "repvit",
+    "resnet",
+)
 
 
 def test_every_built_in_family_is_found() -> None:
@@ -45,3 +58,22 @@ def test_a_near_miss_is_answered_with_the_name_that_was_meant(find: type[ModuleT
 def test_a_module_path_is_no_family(name: str) -> None:
     with pytest.raises(ConfigError, match=f"family must be one of {', '.join(families.names())}, got"):
         families.head_module(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("resnet", ("resnet", {})),
+        ("resnet:classes=10", ("resnet", {"classes": 10})),
+        ("resnet:classes=10,depth=20", ("resnet", {"classes": 10, "depth": 20})),
+        ("mobilenetv3:size=small", ("mobilenetv3", {"size": "small"})),
+    ],
+)
+def test_a_model_is_read_as_it_is_written(text: str, wanted: tuple[str, dict[str, int | str]]) -> None:
+    assert families.parse(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["resnet:classes", "resnet:classes=", "resnet:classes=a/b", "resnet:a b=1"])
+def test_a_model_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="name=value"):
+        families.parse(text)

@@ -62,10 +62,11 @@ def http(bundle: str) -> None:
 
     from splitrt.bundle import find_bundle
     from splitrt.codec.payload import Codec
+    from splitrt.config import ServerConfig
     from splitrt.server.serve import load_worker
     from splitrt.server.work import Work
 
-    worker, app = load_worker(find_bundle(bundle), 1), FastAPI()
+    worker, app = load_worker(find_bundle(bundle), ServerConfig()), FastAPI()
 
     async def infer(request: Request) -> Response:
         data = await request.body()

@@ -76,12 +76,12 @@ def _installed() -> dict[str, dict[str, str | None]]:
 
 def _bundle(settings: Any) -> dict[str, Any]:
     from splitrt.bundle import find_bundle
-    from splitrt.device.head import OnnxHead, check_golden
+    from splitrt.device.connect import open_device
     from splitrt.errors import SplitError
 
     try:
         found = find_bundle(settings.bundle, settings.bundles_dir)
-        return {"name": found.name, "golden_difference": check_golden(found, OnnxHead(found))}
+        return {"name": found.name, "golden_difference": open_device(found, settings).check_golden()}
     except SplitError as error:
         return {"error": str(error)}
 
@@ -93,6 +93,7 @@ async def _server(settings: Any) -> dict[str, Any]:
     from splitrt.device.connect import connect_async
     from splitrt.device.strategy import Fixed
     from splitrt.errors import SplitError
+    from splitrt.golden import load_captured_golden
 
     grey = np.full((128, 128, 3), 128, np.uint8)
     settings = settings.model_copy(update={"deadline_ms": 5_000.0})
@@ -101,7 +102,9 @@ async def _server(settings: Any) -> dict[str, Any]:
             config=settings,
             strategy=lambda bundle: Fixed(bundle.manifest.seam.widths[-1], max(bundle.manifest.seam.bits)),
         ) as client:
-            result = await client.infer(grey)
+            bundle = client.bundle
+            golden = load_captured_golden(bundle.path("golden.npz")) if bundle.manifest.inputs else None
+            result = await client.infer(golden.inputs if golden else grey)
             if result.source != "remote":
                 error = getattr(client.link, "last_error", None)
                 return {"error": f"the server did not answer: {error}"}

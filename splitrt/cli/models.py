@@ -62,13 +62,14 @@ def verify(folder: Annotated[str, typer.Argument(help="A bundle's folder or name
     Example: splitrt models verify runs/photos-1
     """
     from splitrt.bundle import find_bundle
-    from splitrt.device.head import OnnxHead, check_golden
+    from splitrt.config import ClientConfig, ServerConfig
+    from splitrt.device.connect import open_device
     from splitrt.output import write_json
     from splitrt.server.serve import load_worker
 
     bundle = find_bundle(folder)
-    head = check_golden(bundle, OnnxHead(bundle))
-    tail = load_worker(bundle, 1).check_golden() if bundle.has_tail else None
+    head = open_device(bundle, ClientConfig()).check_golden()
+    tail = load_worker(bundle, ServerConfig()).check_golden() if bundle.has_tail else None
     tail_words = "no tail here" if tail is None else f"tail within {tail:.1e}"
     print(f"{bundle.name}: digests hold, head within {head:.1e}, {tail_words}")
     write_json({"bundle": bundle.name, "head_difference": head, "tail_difference": tail}, json)

@@ -22,6 +22,8 @@ def serve(
         list[str] | None, typer.Option(help="NAME=TOKEN of a client that may connect; may be repeated.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of a CPU tail.")] = None,
+    runner: Annotated[str | None, typer.Option(help="What runs tails: onnx (CPUs) or torch.")] = None,
+    device: Annotated[str | None, typer.Option(help="Where torch runs them: cpu, cuda, cuda:1, mps.")] = None,
     reflection: Annotated[bool | None, typer.Option("--reflection", help="Offer gRPC reflection.")] = None,
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of the Prometheus endpoint.")] = None,
 ) -> None:
@@ -43,6 +45,8 @@ def serve(
         "client_ca": client_ca,
         "tokens": _tokens(token) if token else None,
         "threads": threads,
+        "runner": runner,
+        "device": device,
         "reflection": reflection,
         "metrics": metrics,
     }

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Literal
+from typing import Any
 
 from splitrt.bundle import Bundle
 from splitrt.config import ClientConfig, read_settings
@@ -14,7 +14,7 @@ from splitrt.device.captured import CapturedDevice
 from splitrt.device.client import AsyncClient
 from splitrt.device.fetch import bundle_for
 from splitrt.device.grpc_link import GrpcLink
-from splitrt.device.head import Head, OnnxHead, check_golden
+from splitrt.device.head import Head, OnnxHead
 from splitrt.device.local import BottleneckDevice, Device
 from splitrt.device.strategy import Strategy
 from splitrt.errors import ConfigError, LinkLost
@@ -74,25 +74,22 @@ async def connect_async(
 
 def open_device(bundle: Bundle, config: ClientConfig) -> Device:
     """The device's side of a bundle, its golden sample re-run. Raises BundleError where this machine disagrees."""
-    if not bundle.manifest.seam.tensors:
-        return BottleneckDevice(bundle, open_head(bundle, config))
-    runner: Literal["auto", "torch"] = "torch" if config.runner == "torch" else "auto"
-    captured = CapturedDevice(bundle, open_half(bundle, "head", config.threads, runner))
-    captured.check_golden()
-    return captured
+    device: Device
+    if bundle.manifest.seam.tensors:
+        device = CapturedDevice(bundle, open_half(bundle, "head", config.threads, config.runner))
+    else:
+        device = BottleneckDevice(bundle, open_head(bundle, config))
+    device.check_golden()
+    return device
 
 
 def open_head(bundle: Bundle, config: ClientConfig) -> Head:
-    """The head's runner, its golden sample re-run. Raises BundleError where this machine disagrees."""
-    head: Head
+    """The head's runner."""
     if config.runner == "torch":
         from splitrt.device.torch_head import TorchHead
 
-        head = TorchHead(bundle)
-    else:
-        head = OnnxHead(bundle, config.threads)
-    check_golden(bundle, head)
-    return head
+        return TorchHead(bundle)
+    return OnnxHead(bundle, config.threads)
 
 
 def _hello(bundle: Bundle, epoch: int, deltas: bool) -> Hello:

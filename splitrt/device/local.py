@@ -18,7 +18,7 @@ from splitrt.codec import payload as codec_payload
 from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import quantise
-from splitrt.device.head import Head
+from splitrt.device.head import Head, check_golden
 from splitrt.device.image import to_frame
 from splitrt.device.result import Array, Boxes, Classes, found_boxes, found_classes
 from splitrt.manifest import Pixels
@@ -89,6 +89,9 @@ class Device(Protocol):
     def read(self, outputs: tuple[Array, ...]) -> Classes | Boxes | Any:
         """A server's outputs as the bundle declares them. Raises BadFrame on another shape."""
 
+    def check_golden(self) -> float:
+        """Re-run the golden sample's head here: the largest difference. Raises BundleError beyond tolerance."""
+
 
 class BottleneckDevice:
     """Stem, exit, bottleneck and coder of a trained bundle."""
@@ -146,6 +149,9 @@ class BottleneckDevice:
 
     def read(self, outputs: tuple[Array, ...]) -> Classes | Boxes | Any:
         return self.answer(outputs[0] if outputs else np.empty(0, np.float32))
+
+    def check_golden(self) -> float:
+        return check_golden(self.bundle, self._head)
 
     def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Boxes | Any:
         """Outputs as the bundle declares them: Classes, Boxes or the tensor. Raises BadFrame on another shape."""

@@ -192,7 +192,8 @@ def restored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise BundleError(
                 f"weight {one.name} must be {one.dtype} {wanted}, got {given if given is None else given.shape}"
             )
-        found[one.name] = given.permute([one.order.index(dim) for dim in range(len(one.order))])
+        # A copy: torch's own memory is aligned, a file's is not, and matrix products differ in bits by alignment.
+        found[one.name] = given.clone().permute([one.order.index(dim) for dim in range(len(one.order))])
     return found
 
 

@@ -88,7 +88,7 @@ def find_cut(found: list[Cut], wanted: str) -> Cut:
         return inside[-1]
     from difflib import get_close_matches
 
-    names = [name for cut in found for name in (cut.name, cut.module) if name]
+    names = list(dict.fromkeys(name for cut in found for name in (cut.name, cut.module) if name))
     near = get_close_matches(wanted, names, n=3, cutoff=0.3)
     raise ConfigError(
         f"a cut must be 0 to {len(found) - 1}, a node or a module of the model, got {wanted!r}"

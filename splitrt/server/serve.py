@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from splitrt.bundle import Bundle, find_bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import BundleError, ConfigError
-from splitrt.halves import open_half
+from splitrt.halves import Half, Side, open_half
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import service
 from splitrt.rpc.channel import server_options
@@ -24,7 +24,7 @@ from splitrt.server.captured import CapturedWorker
 from splitrt.server.gateway import Gateway, Served
 from splitrt.server.pool import EmbeddedPool
 from splitrt.server.servicer import SplitServicer
-from splitrt.server.tail import OnnxTail
+from splitrt.server.tail import OnnxTail, TorchTail
 from splitrt.server.worker import Worker
 
 STREAMS_PER_CONNECTION = 128
@@ -51,7 +51,7 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
     async with AsyncExitStack() as stack:
         served, worst = [], 0.0
         for name in config.bundles:
-            worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config.threads)
+            worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config)
             worst = max(worst, await asyncio.to_thread(worker.check_golden))
             pool = EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch)
             served.append(Served(worker.bundle, await stack.enter_async_context(pool)))
@@ -71,13 +71,21 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
             await server.stop(config.drain_grace_s)
 
 
-def load_worker(bundle: Bundle, threads: int) -> Worker | CapturedWorker:
-    """Raises BundleError where only the head half is here."""
+def load_worker(bundle: Bundle, config: ServerConfig) -> Worker | CapturedWorker:
+    """Raises BundleError where only the head half is here, ConfigError where torch is asked for and cannot run."""
     if not bundle.has_tail:
         raise BundleError(f"bundle {bundle.name} has no tail.onnx: a head half cannot be served")
-    if bundle.manifest.seam.tensors:
-        return CapturedWorker(bundle, open_half(bundle, "head", threads), open_half(bundle, "tail", threads))
-    return Worker(bundle, OnnxTail(bundle, threads))
+    try:
+        if bundle.manifest.seam.tensors:
+            return CapturedWorker(bundle, _half(bundle, "head", config), _half(bundle, "tail", config))
+        is_torch = config.runner == "torch"
+        return Worker(bundle, TorchTail(bundle, config.device) if is_torch else OnnxTail(bundle, config.threads))
+    except (ImportError, AssertionError, RuntimeError) as error:  # what torch says of a device that is not there
+        raise ConfigError(f"server.runner {config.runner} must run on {config.device} here: {error}") from error
+
+
+def _half(bundle: Bundle, side: Side, config: ServerConfig) -> Half:
+    return open_half(bundle, side, config.threads, config.runner, config.device)
 
 
 def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:

@@ -73,19 +73,5 @@ def split_plain(
     return folder
 
 
-def parse_model(text: str, cut: int | None) -> tuple[str, dict[str, Any]]:
-    """`resnet:depth=20,cut=1` -> family and arguments; values are whole numbers. Raises ConfigError."""
-    family, _, rest = text.partition(":")
-    arguments: dict[str, Any] = {}
-    for pair in filter(None, rest.split(",")):
-        key, _, value = pair.partition("=")
-        if not key.isidentifier() or not (value.isascii() and value.isdigit()):
-            raise ConfigError(f"a model is FAMILY or FAMILY:name=number,.., got {text!r}")
-        arguments[key] = int(value)
-    if cut is not None:
-        arguments["cut"] = cut
-    return family, arguments
-
-
 def _images(frames: list[UInt8], split: str) -> Images:
     return Images(frames_BHWC=np.stack(frames), labels_B=np.full(len(frames), -1, np.int64), split=split)

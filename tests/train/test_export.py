@@ -22,6 +22,7 @@ from splitrt.bench.made import make_bundle
 from splitrt.bundle import Bundle, load_bundle
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import dequantise, quantise
+from splitrt.config import ServerConfig
 from splitrt.device.head import Head, OnnxHead, check_golden
 from splitrt.device.local import BottleneckDevice
 from splitrt.device.torch_head import TorchHead
@@ -210,7 +211,7 @@ def test_a_golden_sample_from_elsewhere_refuses_to_start_and_says_by_how_much(ma
     golden = load_golden(made.path("golden.npz"))
     other = tampered(made, tmp_path, tail_KN=golden.tail_KN + 0.5, exit_N=golden.exit_N + 0.25)
     with pytest.raises(BundleError, match=r"tail at width 2 .* differs by 0\.5"):
-        load_worker(other, 1).check_golden()
+        load_worker(other, ServerConfig()).check_golden()
     with pytest.raises(BundleError, match=r"exit .* differs by 0\.25"):
         check_golden(other, OnnxHead(other))
 
@@ -230,7 +231,7 @@ def test_a_coder_that_reads_other_symbols_refuses_to_start(made: Bundle, tmp_pat
     symbols_KZHW[-1, 0, 0, 0] ^= 1
     other = tampered(made, tmp_path, symbols_KZHW=symbols_KZHW)
     with pytest.raises(BundleError, match="coded symbols .* differs by 1"):
-        load_worker(other, 1).check_golden()
+        load_worker(other, ServerConfig()).check_golden()
 
 
 @pytest.mark.parametrize("split", ["train", "tune"])

@@ -18,10 +18,11 @@ from tiny import Heard
 
 from splitrt import families
 from splitrt.bundle import load_bundle
+from splitrt.config import ServerConfig
 from splitrt.device.head import OnnxHead, check_golden
 from splitrt.errors import ConfigError
 from splitrt.server.serve import load_worker
-from splitrt.train.plain import LEAST_IMAGES, parse_model, plain_recipe, split_plain
+from splitrt.train.plain import LEAST_IMAGES, plain_recipe, split_plain
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
@@ -61,7 +62,7 @@ def test_a_split_of_published_weights_is_a_sound_bundle_that_answers_as_the_whol
     at_8_bits = next(point for point in bundle.calibration.points if point.bits == 8)
     assert (bundle.calibration.score, at_8_bits.accuracy) == ("agreement", 1.0)
     assert check_golden(bundle, OnnxHead(bundle)) <= bundle.manifest.golden_tolerance
-    assert load_worker(bundle, 1).check_golden() <= bundle.manifest.golden_tolerance
+    assert load_worker(bundle, ServerConfig()).check_golden() <= bundle.manifest.golden_tolerance
     with pytest.raises(ConfigError, match="--out must not hold mine-1 already"):
         split_plain(recipe, weights, photographs(), [], tmp_path / "out", Heard())
 
@@ -111,22 +112,3 @@ def test_too_few_photographs_and_weights_of_another_depth_are_refused(tmp_path: 
         with pytest.raises(ConfigError, match="weights must be a safetensors file"):
             split_plain(recipe, tmp_path / file, photographs(), [], out, Heard())
     assert not out.exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "cut", "wanted"),
-    [
-        ("resnet", None, ("resnet", {})),
-        ("resnet:classes=10", None, ("resnet", {"classes": 10})),
-        ("resnet:classes=10,depth=20", 2, ("resnet", {"classes": 10, "depth": 20, "cut": 2})),
-        ("resnet:cut=1", 2, ("resnet", {"cut": 2})),
-    ],
-)
-def test_a_model_is_read_as_it_is_written(text: str, cut: int | None, wanted: tuple[str, dict[str, int]]) -> None:
-    assert parse_model(text, cut) == wanted
-
-
-@pytest.mark.parametrize("text", ["resnet:classes", "resnet:classes=many", "resnet:classes=-1", "resnet:a b=1"])
-def test_a_model_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="FAMILY or FAMILY:name=number"):
-        parse_model(text, None)

@@ -17,6 +17,7 @@ from PIL import Image
 from tiny import Heard, images_of, recipe_of
 
 from splitrt.bundle import load_bundle
+from splitrt.config import ServerConfig
 from splitrt.device.head import OnnxHead, check_golden
 from splitrt.errors import ConfigError
 from splitrt.server.serve import load_worker
@@ -84,7 +85,7 @@ def test_a_course_interrupted_in_every_phase_ends_as_one_that_was_not(photograph
     bundle = load_bundle(folder)
     assert bundle.manifest.output.labels == ("red", "green", "blue", "grey")
     assert check_golden(bundle, OnnxHead(bundle)) <= bundle.manifest.golden_tolerance
-    assert load_worker(bundle, 1).check_golden() <= bundle.manifest.golden_tolerance
+    assert load_worker(bundle, ServerConfig()).check_golden() <= bundle.manifest.golden_tolerance
     with pytest.raises(ConfigError, match="--out must not hold tiny-1 already"):
         train(recipe(), photographs, out, Heard())
 
