@@ -15,6 +15,7 @@ from splitrt.cli.doctor import doctor
 from splitrt.cli.infer import infer
 from splitrt.cli.models import models
 from splitrt.cli.netem import netem
+from splitrt.cli.plan import plan
 from splitrt.cli.serve import serve
 from splitrt.cli.split import split
 from splitrt.cli.stream import stream
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, serve, infer, stream, netem, split, train, bench, doctor):
+for command in (demo, serve, infer, stream, netem, plan, split, train, bench, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 

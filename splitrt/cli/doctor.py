@@ -34,6 +34,9 @@ def doctor(
     tls_cert: CertOption = None,
     tls_key: KeyOption = None,
     token: TokenOption = None,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Time the bundle's head here; `splitrt plan` reads the file it writes.")
+    ] = False,
     json: JsonOption = None,
 ) -> None:
     """Check this machine, and a server; exit 1 where something that is needed does not hold.
@@ -50,10 +53,12 @@ def doctor(
     report: dict[str, Any] = {"installed": _installed(), "bundle": _bundle(settings)}
     if server is not None:
         report["server"] = asyncio.run(_server(settings))
+    if profile and "error" not in report["bundle"]:
+        report["profile"] = asyncio.run(_profile(settings))
     for extra, found in report["installed"].items():
         words = ", ".join(f"{name} {version or 'missing'}" for name, version in found.items())
         typer.echo(f"{extra:<7} {words}", err=str(json) == "-")
-    for key in ("bundle", "server"):
+    for key in ("bundle", "profile", "server"):
         if key in report:
             words = ", ".join(f"{name} {value}" for name, value in report[key].items())
             typer.echo(f"{key:<7} {words}", err=str(json) == "-")
@@ -84,6 +89,19 @@ def _bundle(settings: Any) -> dict[str, Any]:
         return {"name": found.name, "golden_difference": open_device(found, settings).check_golden()}
     except SplitError as error:
         return {"error": str(error)}
+
+
+async def _profile(settings: Any) -> dict[str, Any]:
+    """Of a bundle that may have to be fetched first."""
+    import asyncio
+
+    from splitrt.device.fetch import bundle_for
+    from splitrt.device.profile import profile_device, save_profile
+
+    found = await bundle_for(settings)
+    profile = await asyncio.to_thread(profile_device, found, settings.threads)
+    file = save_profile(profile, found)
+    return {"file": str(file), "head_ms": round(profile.look.median_ms, 3), "threads": profile.threads}
 
 
 async def _server(settings: Any) -> dict[str, Any]:

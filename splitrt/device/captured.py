@@ -75,7 +75,7 @@ class CapturedDevice:
         if not outputs:
             raise BadFrame("outputs must be at least one tensor, got none", reason="outputs")
         if output.kind != "tensor":
-            if len(outputs[0]) != 1:
+            if outputs[0].shape[:1] != (1,):
                 raise BadFrame(f"outputs must have a batch of one, got shape {outputs[0].shape}", reason="outputs")
             return (found_boxes if output.kind == "boxes" else found_classes)(outputs[0][0], output)
         return outputs[0] if len(outputs) == 1 else outputs
@@ -89,11 +89,17 @@ class CapturedDevice:
 
 def _tensor(given: Any, spec: Any) -> Array:
     """A copy as C-ordered numpy. Floats of another size are converted, numbers never change their kind."""
-    if hasattr(given, "detach"):
-        given = given.detach().cpu().numpy()
-    array, dtype = np.asarray(given), DTYPES[spec.dtype]
+    dtype = DTYPES[spec.dtype]
+    try:
+        array = np.asarray(given.detach().cpu().numpy() if hasattr(given, "detach") else given)
+    except (TypeError, ValueError) as error:  # of a dtype that numpy does not have; of rows of different lengths
+        raise InvalidInput(f"input {spec.name} must be {spec.dtype}: {error}") from error
     if array.shape != spec.shape:
         raise InvalidInput(f"input {spec.name} must have shape {spec.shape}, got {array.shape}")
     if array.dtype.kind != dtype.kind:
         raise InvalidInput(f"input {spec.name} must be {spec.dtype}, got {array.dtype.name}")
-    return np.array(array, dtype, order="C")
+    with np.errstate(over="ignore"):
+        taken = np.array(array, dtype, order="C")
+    if not np.array_equal(np.isfinite(taken), np.isfinite(array)) or (dtype.kind in "iu" and (taken != array).any()):
+        raise InvalidInput(f"input {spec.name} must be {spec.dtype}, got {array.dtype.name} beyond what that holds")
+    return taken

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from splitrt.errors import BundleError
+from splitrt.errors import BundleError, InvalidInput
 
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -48,6 +48,11 @@ REFUSED = frozenset({"from_file"})
 RETURNED = ("Tensor", "List[Tensor]", "int", "float", "bool", "number")
 CHECKS = ("_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "sym_constrain_range")  # return nothing
 ENUMS = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}
+# Their words as a closed list: a file's word is looked up here, never as an attribute of torch.
+WORDS: dict[str, dict[str, Any]] = {
+    word: {str(one).removeprefix("torch."): one for one in vars(torch).values() if isinstance(one, kind)}
+    for word, kind in ENUMS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +119,27 @@ class Graph:
     def from_json(data: bytes) -> Graph:
         """Raises BundleError on what `to_json` does not write, and on operators that are not for a file to ask for."""
         try:
-            table = json.loads(data)
+            table = json.loads(data, parse_constant=_no_number)
             if table["format"] != FORMAT:
                 raise BundleError(f"a graph must be of format {FORMAT}, got {table['format']!r}")
             graph = Graph(
                 inputs=tuple(_read_value(one) for one in table["inputs"]),
                 weights=tuple(_read_value(one) for one in table["weights"]),
-                nodes=tuple(
-                    Node(name=name, op=op, args=_read(args), kwargs=_read(kwargs), module=module)
-                    for name, op, args, kwargs, module in table["nodes"]
-                ),
+                nodes=tuple(_read_node(one) for one in table["nodes"]),
                 outputs=tuple(_read_value(one) for one in table["outputs"]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise BundleError(f"a graph must be what splitrt writes: {error!r}") from error
-        graph.check()
-        return graph
+            graph.check()
+            return graph
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            raise BundleError(f"a graph must be what splitrt writes: {error!r}"[:500]) from error
 
     def check(self) -> None:
         """Every value is there before it is read, once, and every operator may run. Raises BundleError."""
-        known = {one.name for one in (*self.weights, *self.inputs)}
+        known: set[str] = set()
+        for one in (*self.weights, *self.inputs):
+            if one.name in known:
+                raise BundleError(f"a graph's values must have names of their own, got {one.name!r} twice")
+            known.add(one.name)
         for node in self.nodes:
             for name in node.inputs():
                 if name not in known:
@@ -167,20 +173,35 @@ class GraphModule(nn.Module):
         ]
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        _check_given(self.graph.inputs, given)
         values: dict[str, Any] = {name: getattr(self, ours) for ours, name in self._names.items()}
         for wanted, one in zip(self.graph.inputs, given, strict=True):
             values[wanted.name] = one.item() if wanted.dtype in SCALARS else one
+        here = given[0].device if given else torch.device("cpu")
         for node, run, last in self._steps:
-            values[node.name] = run(*_filled(node.args, values), **_filled(dict(node.kwargs), values))
+            values[node.name] = run(*_filled(node.args, values, here), **_filled(dict(node.kwargs), values, here))
             for name in last:
                 del values[name]
         found = [(values[one.name], SCALARS.get(one.dtype)) for one in self.graph.outputs]
         return tuple(one if isinstance(one, Tensor) else torch.tensor(one, dtype=dtype) for one, dtype in found)
 
 
+def laid_out(value: Value, array: Any) -> Tensor:
+    """A copy of a numpy array in torch's own memory, its dimensions in the order that the value's had there."""
+    order = value.order
+    return torch.tensor(array.transpose(order)).permute([order.index(dim) for dim in range(len(order))])
+
+
 def stored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Weights for safetensors, which keeps no order in memory: dimensions in that order, each tensor by itself."""
-    return {one.name: weights[one.name].permute(one.order).contiguous() for one in graph.weights}
+    kept: dict[str, Tensor] = {}
+    taken: set[int] = set()
+    for one in graph.weights:
+        tensor = weights[one.name].permute(one.order).contiguous()
+        memory = tensor.untyped_storage().data_ptr()
+        kept[one.name] = tensor.clone() if memory in taken else tensor  # views of one weight: safetensors takes none
+        taken.add(memory)
+    return kept
 
 
 def restored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -223,9 +244,24 @@ def refs(argument: Any) -> list[Ref]:
     """All references in an argument, in order."""
     if isinstance(argument, Ref):
         return [argument]
+    if isinstance(argument, dict):
+        argument = tuple(argument.values())
     if isinstance(argument, list | tuple):
         return [ref for one in argument for ref in refs(one)]
     return []
+
+
+def _check_given(inputs: Sequence[Value], given: Sequence[Tensor]) -> None:
+    """Operators hold the sizes that were captured: others would be an error of theirs, or a wrong answer."""
+    if len(given) != len(inputs):
+        raise InvalidInput(f"a graph's inputs must be {len(inputs)} tensors, got {len(given)}")
+    for wanted, one in zip(inputs, given, strict=True):
+        dtype = SCALARS.get(wanted.dtype) or WORDS["dtype"][wanted.dtype]
+        if tuple(one.shape) != wanted.shape or one.dtype != dtype:
+            name = str(one.dtype).removeprefix("torch.")
+            raise InvalidInput(
+                f"input {wanted.name} must be {wanted.dtype} {wanted.shape}, got {name} {tuple(one.shape)}"
+            )
 
 
 def _last_uses(graph: Graph) -> list[list[str]]:
@@ -239,14 +275,15 @@ def _last_uses(graph: Graph) -> list[list[str]]:
     return last[::-1]
 
 
-def _filled(argument: Any, values: Mapping[str, Any]) -> Any:
+def _filled(argument: Any, values: Mapping[str, Any], here: torch.device) -> Any:
+    """With values in place of references, and this device in place of the one that was captured on."""
     if isinstance(argument, Ref):
         return values[argument.name]
     if isinstance(argument, tuple | list):
-        return type(argument)([_filled(one, values) for one in argument])
+        return type(argument)([_filled(one, values, here) for one in argument])
     if isinstance(argument, dict):
-        return {key: _filled(one, values) for key, one in argument.items()}
-    return argument
+        return {key: _filled(one, values, here) for key, one in argument.items()}
+    return here if isinstance(argument, torch.device) else argument
 
 
 def _value(value: Value) -> list[Any]:
@@ -255,9 +292,25 @@ def _value(value: Value) -> list[Any]:
 
 def _read_value(row: Sequence[Any]) -> Value:
     name, dtype, shape, order = row
-    if dtype not in SCALARS and not isinstance(getattr(torch, dtype), torch.dtype):
-        raise BundleError(f"a value's dtype must be one of torch's, got {dtype!r}")
-    return Value(name=name, dtype=dtype, shape=tuple(map(int, shape)), order=tuple(map(int, order)))
+    if not isinstance(name, str) or (dtype not in SCALARS and dtype not in WORDS["dtype"]):
+        raise BundleError(f"a value must have a name and one of torch's dtypes, got {name!r} and {dtype!r}")
+    if not all(type(size) is int and size >= 0 for size in shape) or sorted(order) != [*range(len(shape))]:
+        raise BundleError(f"a value must have sizes, and their order in memory, got {shape!r} and {order!r}")
+    return Value(name=name, dtype=dtype, shape=tuple(shape), order=tuple(order))
+
+
+def _read_node(row: Sequence[Any]) -> Node:
+    name, op, args, kwargs, module = row
+    args, kwargs = _read(args), _read(kwargs)
+    if not all(isinstance(one, str) for one in (name, op, module)) or not isinstance(args, tuple):
+        raise BundleError(f"a node must have a name, an operator and arguments, got {name!r} and {op!r}")
+    if not isinstance(kwargs, dict):
+        raise BundleError(f"a node's keyword arguments must have names, got {name!r}")
+    return Node(name=name, op=op, args=args, kwargs=kwargs, module=module)
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def _plain(argument: Any) -> Any:
@@ -294,7 +347,6 @@ def _read(argument: Any) -> Any:
         return float(text)
     if word == "device":
         return torch.device("cpu")
-    found = getattr(torch, text)
-    if word not in ENUMS or not isinstance(found, ENUMS[word]):
+    if word not in WORDS or text not in WORDS[word]:
         raise BundleError(f"an argument must be a value, a number or a word of torch's, got {argument!r}")
-    return found
+    return WORDS[word][text]

@@ -88,7 +88,7 @@ def _graph(program: torch.export.ExportedProgram, aliases: Mapping[str, str]) ->
             values[node.name] = value_of(node.name, node.meta.get("val"))
         elif node.op == "output":
             kept = [s.arg.name for s in signature.output_specs if s.kind is OutputKind.USER_OUTPUT and _is_tensor(s)]
-            for name in dict.fromkeys(kept):
+            for name in kept:
                 spec = values.get(name) or (value_of(names[name], _weight(program, name)) if name in names else None)
                 wanted.append(_known(spec, name))
     if not wanted:

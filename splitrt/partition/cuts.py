@@ -72,8 +72,46 @@ def cuts(captured: Captured) -> list[Cut]:
         seam = tuple(known[name] for name in sorted(crossing, key=list(known).index))
         if seam != found[-1].seam:
             found.append(Cut(position=place + 1, name=node.name, module=node.module, seam=seam))
-    found.append(Cut(position=len(graph.nodes), name=END, module="", seam=graph.outputs))
+    found.append(Cut(position=len(graph.nodes), name=END, module="", seam=tuple(dict.fromkeys(graph.outputs))))
     return found
+
+
+def candidates(captured: Captured, found: list[Cut], most: int = 10) -> list[Cut]:
+    """Cuts worth measuring: at which fewer bytes cross than at any before, or than at any after (for servers slower
+    than the device), then those that fit a bottleneck, evenly spread. The first is always among them, the last never.
+    """
+    inner = _settled(captured, found[:-1])
+    chosen = {inner[0].position: inner[0]}
+    for row in (inner, inner[::-1]):
+        least = row[0].bytes
+        for cut in row[1:]:
+            if cut.bytes < least:
+                least = cut.bytes
+                chosen[cut.position] = cut
+    fitting = [cut for cut in inner if cut.fits_bottleneck and cut.position not in chosen]
+    room = max(0, most - len(chosen))
+    for place in range(min(room, len(fitting))):
+        cut = fitting[place * len(fitting) // min(room, len(fitting))]
+        chosen[cut.position] = cut
+    return [chosen[position] for position in sorted(chosen)]
+
+
+def _settled(captured: Captured, found: list[Cut]) -> list[Cut]:
+    """Of neighbours with as many bytes and only light operators between (norm, activation) the last: what has passed
+    an activation quantises better, and runtimes fold those into the layer before.
+    """
+    nodes = captured.graph.nodes
+    kept: list[Cut] = []
+    for cut in found:
+        is_same = bool(kept) and kept[-1].position > 0 and kept[-1].bytes == cut.bytes
+        if is_same and not any(_is_heavy(node) for node in nodes[kept[-1].position : cut.position]):
+            kept.pop()
+        kept.append(cut)
+    return kept
+
+
+def _is_heavy(node: Node) -> bool:
+    return any(word in node.op for word in ("conv", "linear", "mm", "matmul", "attention", "einsum"))
 
 
 def find_cut(found: list[Cut], wanted: str) -> Cut:
@@ -83,7 +121,7 @@ def find_cut(found: list[Cut], wanted: str) -> Cut:
             return cut
     if wanted.isascii() and wanted.isdigit() and int(wanted) < len(found):
         return found[int(wanted)]
-    inside = [cut for cut in found if cut.module == wanted or cut.module.startswith(f"{wanted}.")]
+    inside = [cut for cut in found if wanted and f"{cut.module}.".startswith(f"{wanted}.")]
     if inside:
         return inside[-1]
     from difflib import get_close_matches
@@ -126,18 +164,23 @@ def _roots(
     known: Mapping[str, Value],
 ) -> set[str]:
     """What must cross for `live` to be had on the other side: sources in place of what re-arranges them."""
+
+    def root(name: str) -> str:
+        best, at = name, name
+        while (source := _source(nodes.get(at))) is not None and source in known:
+            value, before = values.get(at), known[source]
+            if value is not None and before.is_float and not value.is_float:
+                break  # whole numbers cross exactly, and what they are made of does not
+            at = source
+            if at in roots:
+                return at
+            kept = values.get(best)
+            best = at if kept is None or before.bytes <= kept.bytes else best
+        return best
+
     roots = set(live)
-    changed = True
-    while changed:
-        changed = False
-        for name in sorted(roots):
-            source = _source(nodes.get(name))
-            if source is None or source not in known:
-                continue
-            value, before = values.get(name), known[source]
-            if source in roots or value is None or before.bytes <= value.bytes:
-                roots = roots - {name} | {source}
-                changed = True
+    while (moved := {root(name) for name in roots}) != roots:
+        roots = moved
     return roots
 
 

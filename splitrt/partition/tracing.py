@@ -6,16 +6,17 @@ import logging
 import re
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.export.graph_signature import InputKind, OutputKind
+from torch.export.graph_signature import InputKind
 
 from splitrt.errors import CaptureError
 
-# The library's lines between the user's and the operator: never what the user can change.
-LIBRARY = re.compile(r"/torch/(?!hub)")
+# Their lines between the user's and the operator: never what the user can change.
+TORCH, PYTHON = str(Path(torch.__file__).parent), str(Path(traceback.__file__).parent)
 
 
 def trace(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> torch.export.ExportedProgram:
@@ -29,8 +30,15 @@ def trace(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) 
 def line_of(node: torch.fx.Node) -> str:
     """Where in the user's source a node comes from: ` (file:line)`, or nothing."""
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [line for line in lines if not LIBRARY.search(line[0])]
+    own = [line for line in lines if _is_users(line[0])]
     return f" ({_short(own[-1][0])}:{own[-1][1]})" if own else ""
+
+
+def _is_users(path: str) -> bool:
+    """Not torch's, not Python's (whose folder may hold the packages), not ours, and a file at all."""
+    is_pythons = path.startswith(f"{PYTHON}/") and "/site-packages/" not in path
+    is_ours = path.startswith(f"{Path(__file__).parent}/")
+    return not (path.startswith((f"{TORCH}/", "<")) or is_pythons or is_ours)
 
 
 def _check_mode(module: nn.Module) -> None:
@@ -68,11 +76,10 @@ def _why(error: Exception) -> str:
 
 
 def _where(error: Exception, text: str) -> str:
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if not LIBRARY.search(frame.filename)]
-    own = [frame for frame in own if "splitrt/partition" not in frame.filename]
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame.filename)]
     if own:
         return f" ({_short(own[-1].filename)}:{own[-1].lineno}: {(own[-1].line or '').strip()[:100]})"
-    lines = [line for line in re.findall(r'File "([^"]+)", line (\d+)', text) if not LIBRARY.search(line[0])]
+    lines = [line for line in re.findall(r'File "([^"]+)", line (\d+)', text) if _is_users(line[0])]
     return f" ({_short(lines[-1][0])}:{lines[-1][1]})" if lines else ""
 
 
@@ -85,8 +92,9 @@ def _check_signature(program: torch.export.ExportedProgram) -> None:
         if spec.kind not in (InputKind.USER_INPUT, InputKind.PARAMETER, InputKind.BUFFER, InputKind.CONSTANT_TENSOR):
             raise CaptureError(f"a model must take tensors only, got {spec.kind.name.lower()} {spec.target or ''}")
     for out in program.graph_signature.output_specs:
-        if out.kind is OutputKind.BUFFER_MUTATION:
+        what, _, does = out.kind.name.lower().partition("_")
+        if what in ("buffer", "parameter") and does == "mutation":
             raise CaptureError(
-                f"a model must be the same for every input, but it writes to its buffer {out.target}: each frame's "
+                f"a model must be the same for every input, but it writes to its {what} {out.target}: each frame's "
                 "answer would depend on those before it"
             )

@@ -1,0 +1,24 @@
+"""The server half of `mobileone`: the stage after the cut, for which a bottleneck may stand, and the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from splitrt.nn.mobileone import answer, original, stages
+from splitrt.nn.pretrained import adopt
+from splitrt.nn.split import Back
+from splitrt.nn.stages import back
+
+
+def build(*, classes: int = 1000, resolution: int = 224, cut: int = 2, variant: str = "s0") -> Back:
+    """As in the head."""
+    row, last = stages(variant), answer(variant, classes)
+    return back("mobileone", row, last, cut=cut, resolution=resolution, classes=classes)
+
+
+def pretrained(weights: Mapping[str, Tensor], **arguments: Any) -> dict[str, Tensor]:
+    """As in the head, of a Back."""
+    return adopt(build(**arguments), weights, original)
