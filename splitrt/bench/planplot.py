@@ -17,7 +17,7 @@ def plot_plan(found: Sequence[Way], file: Path, title: str) -> None:
     """One bar a way, in the order of the cuts."""
     drawing, axes = figure(1, 2 + 0.28 * len(found))
     axis = axes[0, 0]
-    names = [f"{way.option.cut} · {way.option.how}" for way in found]
+    names = [f"{way.option.label} · {way.option.how}" for way in found]
     left = [0.0] * len(found)
     parts: list[tuple[str, str, list[float]]] = [
         ("head", "tab:blue", [way.head_ms for way in found]),
@@ -44,9 +44,9 @@ def plot_range(options: Sequence[Option], machines: Machines, objective: Objecti
     drawing, axes = figure(1, 4)
     axis = axes[0, 0]
     best = winners(options, RATES_MBIT, RTTS_MS, machines, objective)
-    names = sorted({(one.position, f"{one.cut} · {one.how}") for row in best for one in row})
+    names = sorted({(one.position, f"{one.label} · {one.how}") for row in best for one in row})
     place = {name: number for number, (_, name) in enumerate(names)}
-    grid: list[list[int]] = [[place[f"{one.cut} · {one.how}"] for one in row] for row in best]
+    grid: list[list[int]] = [[place[f"{one.label} · {one.how}"] for one in row] for row in best]
     colours: list[Any] = [f"C{number % 10}" for number in range(len(names))]
     axis.pcolormesh(
         RATES_MBIT, RTTS_MS, grid, cmap=ListedColormap(colours), vmin=-0.5, vmax=len(names) - 0.5, shading="nearest"

@@ -20,6 +20,7 @@ CLAIMS = {
     "codec": "splitrt.bench.codec",
     "frame": "splitrt.bench.frame",
     "head": "splitrt.bench.head",
+    "plan": "splitrt.bench.plan",
     "rate": "splitrt.bench.rate",
     "width": "splitrt.bench.width",
 }

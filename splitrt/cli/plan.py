@@ -57,12 +57,13 @@ def plan(
         options = _profile(model, weights, threads, watch)
     found = ways(options, asked, machines)
     order = ranked(found, objective, deadline_ms)
-    columns = ["cut", "how", "head ms", "±", "link ms", "tail ms", "±", "total ms", "frames/s", "J", "bytes", "agrees"]
+    columns = ["way", "head ms", "link ms", "tail ms", "total ms", "±", "1/s", "J", "bytes", "agrees"]
     rows = [
         [
-            way.option.cut, way.option.how, way.head_ms, way.option.head_spread_ms * device_slowdown, way.link_ms,
-            way.tail_ms, way.option.tail_spread_ms * server_load, way.latency_ms, way.frames_per_s, way.energy_j,
-            int(way.option.payload_bytes), "" if way.option.agreement is None else f"{way.option.agreement:.3f}",
+            f"{way.option.label}: {way.option.how}", way.head_ms, way.link_ms, way.tail_ms, way.latency_ms,
+            way.option.head_spread_ms * device_slowdown + way.option.tail_spread_ms * server_load, way.frames_per_s,
+            way.energy_j, int(way.option.payload_bytes),
+            "" if way.option.agreement is None else f"{way.option.agreement:.3f}",
         ]
         for way in order
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +24,22 @@ from splitrt.codec import parts
 from splitrt.codec.parts import EXACT, Part
 from splitrt.codec.quantise import MAX_RANGE, Ranges
 from splitrt.codec.tables import Tables
+from splitrt.codec.tensor import DType
 from splitrt.errors import ConfigError
 from splitrt.golden import CapturedGolden
 from splitrt.halves import GRAPH, ONNX, WEIGHTS, Side
-from splitrt.manifest import Manifest, Output, Pixels, Seam, TensorSpec, write_manifest
-from splitrt.nn.graph import Graph, GraphModule, Value, restored, stored
+from splitrt.manifest import (
+    MOST_INPUTS,
+    NAME,
+    VERSION,
+    Manifest,
+    Output,
+    Pixels,
+    Seam,
+    TensorSpec,
+    write_manifest,
+)
+from splitrt.nn.graph import Graph, GraphModule, Value, laid_out, restored, stored
 from splitrt.partition.capture import Captured
 from splitrt.partition.cuts import END, Cut
 from splitrt.partition.divide import Halves, divide
@@ -40,6 +51,7 @@ Sample = tuple[Array, ...]  # one frame's inputs, or what crosses the cut for it
 
 TOLERANCE = 1e-3  # of the golden sample's largest value
 SILENT = 1e30  # values beyond are masks, not numbers that a range should hold
+SENT_BACK = (*(dtype.name.lower() for dtype in DType), "bool")
 FEW = 64  # samples at most that ranges and agreement come from
 
 
@@ -61,26 +73,31 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
 
     Raises ConfigError where a seam cannot be sent or the folder exists.
     """
+    if not NAME.fullmatch(order.name) or not VERSION.fullmatch(order.version):
+        raise ConfigError(
+            f"a bundle must have a name like {NAME.pattern} and a version like {VERSION.pattern}, "
+            f"got {order.name!r} and {order.version!r}"
+        )
     finished = out / f"{order.name}-{order.version}"
     if finished.exists():
         raise ConfigError(f"--out must not hold {finished.name} already, got {out}")
     if cut.name == END:
         raise ConfigError("a cut must leave something to the server: at `output` there is no tail")
+    _check_ends(captured, order)
     halves = divide(captured, cut)
-    seam_specs = [tensor_spec(value) for value in cut.seam]
-    seam_parts = tuple(spec.part for spec in seam_specs)
+    seam = _seam(cut, order.bits)
     sent = [_seen(halves.head.module(), sample) for sample in _samples(captured, order)]
-    bits, tables = _tables(seam_parts, sent, order.bits)
+    bits, tables = _tables(seam.parts, sent, order.bits)
+    seam = _seam(cut, bits)
+    golden = _golden(halves, captured)
     folder = finished.with_name(f".{finished.name}.new")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "head").mkdir(parents=True)
     for side, half in (("head", halves.head), ("tail", halves.tail)):
         _write_half(folder, side, half, watch)  # type: ignore[arg-type]
     tables.save(folder / "tables.npz")
-    tail = halves.tail.module()
-    calibration = _calibration(tail, seam_parts, sent, bits, tables, parts.channels(seam_parts))
+    calibration = _calibration(halves.tail.module(), seam, sent, tables)
     (folder / "calibration.json").write_bytes(write_calibration(calibration))
-    golden = _golden(halves, sent[0], captured)
     golden.save(folder / "golden.npz")
     manifest = Manifest(
         schema_version=1,
@@ -90,7 +107,7 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
         pixels=order.pixels,
         inputs=() if order.pixels else tuple(tensor_spec(value) for value in captured.graph.inputs),
         output=Output(kind=order.kind, labels=order.labels),
-        seam=Seam(widths=(parts.channels(seam_parts),), bits=bits, tensors=tuple(seam_specs)),
+        seam=seam,
         golden_tolerance=TOLERANCE * _scale(golden),
         files=digests(folder),
     )
@@ -115,6 +132,33 @@ def tensor_spec(value: Value) -> TensorSpec:
         raise ConfigError(f"{value.name} cannot be sent: {error.errors()[0]['msg']}") from error
 
 
+def _seam(cut: Cut, bits: tuple[int, ...]) -> Seam:
+    """Raises ConfigError where more crosses than a frame may hold."""
+    specs = tuple(tensor_spec(value) for value in cut.seam)
+    try:
+        return Seam(widths=(parts.channels([spec.part for spec in specs]),), bits=bits, tensors=specs)
+    except ValidationError as error:
+        raise ConfigError(f"the cut {cut.name} cannot be sent: {error.errors()[0]['msg']}") from error
+
+
+def _check_ends(captured: Captured, order: Order) -> None:
+    """What a device gives and is answered must have a form on the wire. Raises ConfigError."""
+    inputs = [tensor_spec(value) for value in captured.graph.inputs]
+    if len(inputs) > MOST_INPUTS:
+        raise ConfigError(f"a network must take at most {MOST_INPUTS} tensors, got {len(inputs)}")
+    if order.pixels is not None:
+        wanted = ("float32", (1, 3, order.pixels.height, order.pixels.width))
+        given = [(one.dtype, one.shape) for one in inputs]
+        if given != [wanted]:
+            raise ConfigError(f"a network of photographs must take one tensor {wanted}, got {given}")
+    for place, value in enumerate(captured.graph.outputs):
+        tensor_spec(replace(value, name=f"output_{place}"))
+        if value.dtype not in SENT_BACK:
+            raise ConfigError(
+                f"output {place} must be one of {', '.join(SENT_BACK)}, got {value.dtype}: convert it in the model"
+            )
+
+
 def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
     (folder / GRAPH[side]).write_bytes(half.graph.to_json())
     save_file(stored(half.graph, half.weights), folder / WEIGHTS[side])
@@ -133,7 +177,7 @@ def _samples(captured: Captured, order: Order) -> list[Sample]:
 
 def _seen(half: GraphModule, sample: Sample) -> Sample:
     with torch.inference_mode():
-        return tuple(one.numpy() for one in half(*(torch.from_numpy(one) for one in sample)))
+        return tuple(one.numpy() for one in half(*laid_out(half.graph.inputs, sample)))
 
 
 def _tables(seam: Sequence[Part], sent: Sequence[Sample], wanted: tuple[int, ...]) -> tuple[tuple[int, ...], Tables]:
@@ -153,23 +197,21 @@ def _tables(seam: Sequence[Part], sent: Sequence[Sample], wanted: tuple[int, ...
     return wanted, Tables(ranges={bits: ranges for bits in wanted if bits != EXACT} or {8: ranges}, priors={})
 
 
-def _calibration(
-    tail: GraphModule, seam: Sequence[Part], sent: Sequence[Sample], bits: tuple[int, ...], tables: Tables, width: int
-) -> Calibration:
+def _calibration(tail: GraphModule, seam: Seam, sent: Sequence[Sample], tables: Tables) -> Calibration:
     """Bytes, and how often the likeliest of every row of the first output is the same as without quantisation."""
     exact = [_seen(tail, tensors)[0] for tensors in sent]
     points = []
-    for depth in bits:
+    for depth in seam.bits:
         ranges = None if depth == EXACT else tables.ranges_at(depth)
-        coded = [parts.encode(tensors, seam, depth, ranges) for tensors in sent]
+        coded = [parts.encode(tensors, seam.parts, depth, ranges) for tensors in sent]
         sizes = [len(payload) for _, payload in coded]
         agreed = 1.0
         if depth != EXACT:
-            given = [_seen(tail, tuple(parts.decode(*one, seam, depth, ranges))) for one in coded]
+            given = [_seen(tail, tuple(parts.decode(*one, seam.parts, depth, ranges))) for one in coded]
             agreed = float(np.mean([_same(one[0], other) for one, other in zip(given, exact, strict=True)]))
         points.append(
             Point(
-                width=width,
+                width=seam.widths[0],
                 bits=depth,
                 payload_bytes_mean=float(np.mean(sizes)),
                 payload_bytes_p95=float(np.percentile(sizes, 95)),
@@ -187,10 +229,16 @@ def _same(given: Array, wanted: Array) -> float:
     return float((given.argmax(-1) == wanted.argmax(-1)).mean())
 
 
-def _golden(halves: Halves, sent: Sample, captured: Captured) -> CapturedGolden:
+def _golden(halves: Halves, captured: Captured) -> CapturedGolden:
+    """Raises ConfigError on NaN, which no later run could be compared with."""
     own: Sample = tuple(one.numpy() for one in captured.inputs)
     seam = _seen(halves.head.module(), own)
-    return CapturedGolden(inputs=own, seam=seam, outputs=_seen(halves.tail.module(), seam))
+    golden = CapturedGolden(inputs=own, seam=seam, outputs=_seen(halves.tail.module(), seam))
+    values = (*halves.head.graph.outputs, *halves.tail.graph.outputs)
+    for value, one in zip(values, (*golden.seam, *golden.outputs), strict=True):
+        if one.dtype.kind == "f" and np.isnan(one).any():
+            raise ConfigError(f"the captured inputs must not lead to NaN, got it in {value.name}")
+    return golden
 
 
 def _scale(golden: CapturedGolden) -> float:
@@ -198,7 +246,7 @@ def _scale(golden: CapturedGolden) -> float:
     peaks = [1.0]
     for one in (*golden.seam, *golden.outputs):
         if one.dtype.kind == "f":
-            sizes = np.abs(one[np.isfinite(one)])
+            sizes = np.abs(one[np.isfinite(one)].astype(np.float64))
             peaks.append(float(sizes[sizes < SILENT].max(initial=0.0)))
     return max(peaks)
 

@@ -19,6 +19,7 @@ from splitrt.errors import ConfigError
 
 Objective = Literal["latency", "throughput", "energy"]
 FRAMING_BYTES = 46  # ours around a payload or an answer: 32 of the message, 14 of HTTP/2 and gRPC
+OVERHEAD_MS = 1.3  # what the runtime itself adds to a remote answer: docs/results/frame.json
 SEGMENT_BITS = 1460 * 8
 MATHIS = 1.22  # TCP's rate under random loss: Mathis et al., CCR 1997
 # An uplink's power over LTE: Huang et al., MobiSys 2012, table 4.
@@ -65,6 +66,7 @@ class Option:
     """One way to answer a frame, as profiled on one machine: medians, with the distance between the quartiles."""
 
     cut: str
+    module: str = ""  # of the cut, in the user's model
     how: str  # `8 bit`, `JPEG 90`, `bottleneck (assumed)`, `device`, ..
     position: int  # of the cut among the graph's nodes; orders the ways
     head_ms: float
@@ -78,6 +80,10 @@ class Option:
     head_activation_bytes: int = 0
     head_j: float | None = None  # as measured; None: nothing here measures it
     agreement: float | None = None  # with the undivided network; None: not measured
+
+    @property
+    def label(self) -> str:
+        return f"{self.module} ({self.cut})" if self.module else self.cut
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +100,8 @@ class Way:
 
     @property
     def link_ms(self) -> float:
-        return self.uplink_ms + self.downlink_ms + self.rtt_ms
+        """Sending, answering, the round trip, and what the runtime adds."""
+        return self.uplink_ms + self.downlink_ms + self.rtt_ms + (OVERHEAD_MS if self.uplink_ms else 0.0)
 
     @property
     def latency_ms(self) -> float:

@@ -52,6 +52,7 @@ class Profiled:
     tail: Callable[[], Any]
     encode: Callable[[], Any]
     decode: Callable[[], Any]
+    bits: int
     payload_bytes: int
     head_flops: int
     tail_flops: int
@@ -71,45 +72,70 @@ def profile(
 
     photograph: what becomes of one, where the network takes photographs.
     """
+    photo = photograph_runs(photograph) if photograph else None
+    prepare = photo.prepare if photo else _nothing
     with tempfile.TemporaryDirectory(prefix="splitrt-") as scratch:
         watch.line(f"exporting {len(found)} cuts")
         cutter = Cutter(captured, Path(scratch))
         ready = [_ready(captured, cut, cutter, inputs, threads) for cut in found]
         whole = _session(cutter.whole, threads)
-        tasks: list[Callable[[], Any]] = [lambda: whole(inputs)]
+        coding = (photo.code, photo.decode) if photo else ()
+        tasks: list[Callable[[], Any]] = [prepare, lambda: whole(inputs), *coding]
+        first = len(tasks)
         for one in ready:
             tasks += [one.head, one.encode, one.decode, one.tail]
-        jpeg = photograph_runs(photograph) if photograph else None
-        if jpeg:
-            tasks += [jpeg[0], jpeg[1]]
         times = timed(tasks, rounds, watch)
-        answer_bytes = sum(one.nbytes for one in whole(inputs))
+        answer_bytes = float(sum(one.nbytes for one in whole(inputs)))
         joules = measure_joules([one.head for one in ready])
     flops = max(one.head_flops + one.tail_flops for one in ready)
-    nothing = {"payload_bytes": 0.0, "answer_bytes": 0.0}
-    activation = activation_bytes(captured)
-    options = [way(times[:, :1], times[:, :0], END, "device", len(captured.graph.nodes), **nothing,
-                       head_flops=flops, tail_flops=0, head_activation_bytes=activation)]  # fmt: skip
+    none = times[:, :0]
+    options = [
+        way(times[:, [0, 1]], none, END, "device", len(captured.graph.nodes), 0.0, 0.0, head_flops=flops, tail_flops=0,
+            head_activation_bytes=activation_bytes(captured)),
+    ]  # fmt: skip
+    if photo:
+        options.append(
+            way(times[:, [0, 2]], times[:, [3, 1]], START, f"JPEG {QUALITY}", 0, float(photo.size), answer_bytes,
+                head_flops=0, tail_flops=flops)
+        )  # fmt: skip
     for place, (one, joule) in enumerate(zip(ready, joules, strict=True)):
-        head, encode, decode, tail = (times[:, 1 + 4 * place + k] for k in range(4))
-        about: dict[str, Any] = {
-            "answer_bytes": float(answer_bytes),
-            "head_flops": one.head_flops,
-            "tail_flops": one.tail_flops,
-            "head_activation_bytes": one.head_activation_bytes,
-            "head_j": joule,
-        }
-        name, position = one.cut.name, one.cut.position
-        device, server = np.stack([head, encode], 1), np.stack([decode, tail], 1)
-        options.append(way(device, server, name, f"{BITS} bit", position, float(one.payload_bytes), **about))
-        if one.cut.fits_bottleneck and name != START:
-            size = float(assumed_bytes(one.cut.seam[0].shape))
-            options.append(way(device[:, :1], server[:, 1:], name, "bottleneck (assumed)", position, size, **about))
-    if jpeg:
-        device, server = times[:, -2:-1], np.stack([times[:, -1], times[:, 0]], 1)
-        options.append(way(device, server, START, f"JPEG {QUALITY}", 0, float(jpeg[2]), float(answer_bytes),
-                               head_flops=0, tail_flops=flops))  # fmt: skip
+        columns = times[:, [0, *range(first + 4 * place, first + 4 * place + 4)]]
+        options += _ways_at(one, columns, answer_bytes, joule)
     return sorted(options, key=lambda option: (option.position, option.how))
+
+
+def _ways_at(one: Profiled, times: npt.NDArray[np.float64], answer_bytes: float, joule: float | None) -> list[Option]:
+    """times: (rounds, 5), to prepare, run the head, encode, decode, run the tail."""
+    cut, device, server = one.cut, times[:, :3].copy(), times[:, 3:]
+    about: dict[str, Any] = {
+        "module": cut.module,
+        "head_flops": one.head_flops,
+        "tail_flops": one.tail_flops,
+        "head_activation_bytes": one.head_activation_bytes,
+        "head_j": joule,
+    }
+    options = [
+        way(device, server, cut.name, f"{one.bits} bit", cut.position, float(one.payload_bytes), answer_bytes, **about)
+    ]
+    if cut.fits_bottleneck and cut.name != START:
+        shape = cut.seam[0].shape
+        # Its encoder at the speed of the head before it; its decoder stands for as much of the tail.
+        speed = one.head_flops / max(float(np.median(times[:, 1])), 1e-6)
+        device[:, 2] = encoder_flops(shape) / max(speed, 1.0)
+        how, size = "bottleneck (assumed)", float(assumed_bytes(shape))
+        options.append(way(device, server[:, 1:], cut.name, how, cut.position, size, answer_bytes, **about))
+    return options
+
+
+def _nothing() -> None:
+    """What becomes of inputs that are no photograph."""
+
+
+def encoder_flops(shape: tuple[int, ...]) -> int:
+    """Of one like those that recipes train: a strided 3 x 3 to 24 channels, another, then the bottleneck's."""
+    places = assumed_bytes(shape) * 8 // (ASSUMED_CHANNELS * ASSUMED_BITS)
+    channels = shape[1] if len(shape) == 4 else shape[2]
+    return 2 * places * (9 * channels * 24 + 9 * 24 * 24 + 24 * ASSUMED_CHANNELS)
 
 
 def assumed_bytes(shape: tuple[int, ...]) -> int:
@@ -137,6 +163,7 @@ def _ready(captured: Captured, cut: Cut, cutter: Cutter, inputs: tuple[Array, ..
         tail=lambda: tail(sent),
         encode=lambda: parts.encode(sent, seam, bits, ranges),
         decode=lambda: parts.decode(codec, payload, seam, bits, ranges),
+        bits=bits,
         payload_bytes=len(payload),
         head_flops=head_flops,
         tail_flops=tail_flops,
@@ -168,6 +195,7 @@ def timed(tasks: Sequence[Callable[[], Any]], rounds: int, watch: Watch) -> npt.
     times = np.zeros((rounds, len(tasks)))
     for place in range(-WARM_UP, rounds):
         for column, task in enumerate(tasks):
+            task()  # its caches are warm then, as those of a machine that does nothing else
             started = time.perf_counter()
             task()
             if place >= 0:
@@ -210,13 +238,27 @@ def _middle(times: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(np.median(times, axis=0).sum()), float(high - low)
 
 
-def photograph_runs(wanted: Pixels) -> tuple[Callable[[], Any], Callable[[], Any], int]:
-    """Coding and decoding a real photograph at the network's size, and its bytes."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhotographRuns:
+    """A real photograph at a network's size: made its input, coded, decoded; its bytes as coded."""
+
+    prepare: Callable[[], Any]
+    code: Callable[[], Any]
+    decode: Callable[[], Any]
+    size: int
+
+
+def photograph_runs(wanted: Pixels) -> PhotographRuns:
+    """Of the photograph in the bundle `photos`."""
     frame_HWC = load_golden(find_bundle("photos").path("golden.npz")).frame_HWC
-    frame_HWC = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
-    data = pixels.to_jpeg(frame_HWC, QUALITY)
-    return (
-        lambda: pixels.to_jpeg(frame_HWC, QUALITY),
-        lambda: pixels.normalise(pixels.from_jpeg(data), wanted.mean, wanted.std),
-        len(data),
+
+    def fitted() -> npt.NDArray[np.uint8]:
+        return pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
+
+    data = pixels.to_jpeg(fitted(), QUALITY)
+    return PhotographRuns(
+        prepare=lambda: pixels.normalise(fitted(), wanted.mean, wanted.std),
+        code=lambda: pixels.to_jpeg(fitted(), QUALITY),
+        decode=lambda: pixels.normalise(pixels.from_jpeg(data), wanted.mean, wanted.std),
+        size=len(data),
     )

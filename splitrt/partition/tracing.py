@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import traceback
 import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,10 @@ def _check_mode(module: nn.Module) -> None:
 
 
 def _export(module: nn.Module, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> torch.export.ExportedProgram:
-    logging.getLogger("torch.export").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
+    for name in ("torch.export", "torch.fx.experimental.symbolic_shapes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Of what it refuses, the tracer prints its own graph: nothing that a user can read.
+    with warnings.catch_warnings(), torch.no_grad(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         try:
             program = torch.export.export(module, inputs, keywords, strict=False)

@@ -33,19 +33,19 @@ def profile_bundle(bundle: Bundle, watch: Watch, threads: int = 1, rounds: int =
     whole = open_session(bundle.path("whole.onnx"), threads)
     answer_bytes = float(whole.run(None, {"frame": x_1CHW})[0].nbytes)
     points = bundle.calibration.front()
-    code, decode, size = photograph_runs(wanted)
-    tasks: Runs = [lambda: whole.run(None, {"frame": x_1CHW}), code, decode]
+    photo = photograph_runs(wanted)
+    tasks: Runs = [photo.prepare, lambda: whole.run(None, {"frame": x_1CHW}), photo.code, photo.decode]
     for point in points:
         tasks += _course(bundle, point, x_1CHW, threads)
     times = timed(tasks, rounds, watch)
     none = times[:, :0]
     about: dict[str, Any] = {"answer_bytes": answer_bytes, "head_flops": None, "tail_flops": None}
     options = [
-        way(times[:, :1], none, END, "device", 2, 0.0, **about, agreement=1.0),
-        way(times[:, 1:2], times[:, [2, 0]], START, f"JPEG {QUALITY}", 0, float(size), **about),
+        way(times[:, [0, 1]], none, END, "device", 2, 0.0, **about, agreement=1.0),
+        way(times[:, [0, 2]], times[:, [3, 1]], START, f"JPEG {QUALITY}", 0, float(photo.size), **about),
     ]
     for place, point in enumerate(points):
-        device, server = times[:, 3 + 2 * place : 4 + 2 * place], times[:, 4 + 2 * place : 5 + 2 * place]
+        device, server = times[:, [0, 4 + 2 * place]], times[:, [5 + 2 * place]]
         how = f"width {point.width}, {point.bits} bit"
         options.append(way(device, server, "bottleneck", how, 1, point.payload_bytes_mean, **about,
                            agreement=point.accuracy))  # fmt: skip
