@@ -41,9 +41,9 @@ class Link:
     @property
     def goodput_mbit_per_s(self) -> float:
         """What one TCP stream gets."""
-        if not self.loss or not self.rtt_ms:
-            return self.mbit_per_s
-        return min(self.mbit_per_s, MATHIS * SEGMENT_BITS / 1e6 / (self.rtt_ms / 1e3 * float(self.loss**0.5)))
+        waiting_s = self.rtt_ms / 1e3 * float(self.loss**0.5)
+        bound_mbit = MATHIS * SEGMENT_BITS / 1e6
+        return self.mbit_per_s if self.mbit_per_s * waiting_s <= bound_mbit else bound_mbit / waiting_s
 
     def transfer_ms(self, size: float) -> float:
         return size * 8 / (self.goodput_mbit_per_s * 1e6) * 1e3
