@@ -20,6 +20,7 @@ from splitrt.codec.npz import read_npz
 from splitrt.errors import BundleError
 
 Array = npt.NDArray[Any]
+MASK = 1e30  # values beyond stand for infinity
 MAX_GOLDEN_BYTES = 256 << 20
 
 
@@ -79,11 +80,20 @@ def comparable(outputs: Array, kind: str) -> Array:
 
 
 def agree_all(what: str, given: Sequence[Array], wanted: Sequence[Array], tolerance: float) -> float:
-    """The largest difference of several."""
+    """The largest difference of several tensors, each as a share of its own largest value, as is the tolerance."""
     if len(given) != len(wanted):
         raise BundleError(f"golden sample: {what} must be {len(wanted)} tensors, got {len(given)}")
-    pairs = enumerate(zip(given, wanted, strict=True))
-    return max((agree(f"{what} {place}", one, other, tolerance) for place, (one, other) in pairs), default=0.0)
+    worst = 0.0
+    for place, (one, other) in enumerate(zip(given, wanted, strict=True)):
+        scale = peak(other) or 1.0
+        worst = max(worst, agree(f"{what} {place}", one, other, tolerance * scale) / scale)
+    return worst
+
+
+def peak(array: Array) -> float:
+    """The largest value that is a number and no mask."""
+    sizes = np.abs(array[np.isfinite(array)].astype(np.float64))
+    return float(sizes[sizes < MASK].max(initial=0.0))
 
 
 def agree(what: str, given: Array, wanted: Array, tolerance: float) -> float:

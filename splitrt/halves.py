@@ -48,7 +48,8 @@ class OnnxHalf:
         self._names = [one.name for one in self._session.get_inputs()]
 
     def run(self, tensors: Sequence[Array]) -> tuple[Array, ...]:
-        given = dict(zip(self._names, map(np.ascontiguousarray, tensors), strict=True))
+        # Not ascontiguousarray, which makes a vector of a number.
+        given = {name: np.asarray(one, order="C") for name, one in zip(self._names, tensors, strict=True)}
         return tuple(np.asarray(one) for one in self._session.run(None, given))
 
 
@@ -59,18 +60,17 @@ class TorchHalf:
         import torch
         from safetensors.torch import load_file
 
-        from splitrt.nn.graph import Graph, GraphModule, restored
+        from splitrt.nn.graph import Graph, GraphModule, laid_out, restored
 
         path = bundle.path(GRAPH[side])
         if path.stat().st_size > MAX_GRAPH_BYTES:
             raise BundleError(f"{path.name} must be at most {MAX_GRAPH_BYTES} bytes, got {path.stat().st_size}")
         graph = Graph.from_json(path.read_bytes())
         self._module = GraphModule(graph, restored(graph, load_file(bundle.path(WEIGHTS[side])))).to(device)
-        self._device, self._torch = device, torch
+        self._device, self._torch, self._laid_out = device, torch, laid_out
 
     def run(self, tensors: Sequence[Array]) -> tuple[Array, ...]:
-        # A copy where numpy's is read-only, in the memory order that it has: torch would warn, and may write.
-        given = [self._torch.from_numpy(one if one.flags.writeable else one.copy(order="K")) for one in tensors]
         with self._torch.inference_mode():
+            given = self._laid_out(self._module.graph.inputs, tensors)
             found = self._module(*(one.to(self._device) for one in given))
         return tuple(one.cpu().numpy() for one in found)

@@ -18,6 +18,7 @@ from splitrt.errors import BundleError, InvalidInput
 
 SCHEMA = 1
 MAX_TENSOR_BYTES = 64 << 20  # as on the wire
+MOST_INPUTS = 64  # tensors that a captured network takes
 MAX_WIDTH = 65_535  # a frame's checksum covers its width in two bytes
 FILE_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)?\.(onnx|safetensors|npz|json)$")
 
@@ -141,13 +142,13 @@ class Manifest(Table):
     head_arguments: dict[str, int | float | str] = {}
     tail_arguments: dict[str, int | float | str] = {}
     pixels: Pixels | None = None  # None: it takes `inputs`, not photographs
-    inputs: tuple[TensorSpec, ...] = Field((), max_length=64)
+    inputs: tuple[TensorSpec, ...] = Field((), max_length=MOST_INPUTS)
     output: Output
     seam: Seam
     # Sizes of encoder and decoder; None: the features themselves are sent.
     bottleneck: dict[Literal["hidden", "decoder_hidden"], Annotated[int, Field(ge=1, le=4096)]] | None = None
     exit: Exit | None = None
-    golden_tolerance: float = Field(gt=0)  # of the logits, absolute
+    golden_tolerance: float = Field(gt=0)  # of the logits, absolute; of tensors, as a share of the largest value
     files: dict[str, str]  # path in the bundle -> SHA-256, hex
 
     @model_validator(mode="after")

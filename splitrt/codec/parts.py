@@ -146,7 +146,7 @@ def _planes(array: Array) -> bytes:
 def _exact(data: bytes, part: Part) -> Array:
     dtype = DTYPES[part.dtype]
     if dtype.kind == "b" and len(data) and max(data) > 1:
-        raise BadFrame(f"truth values must be 0 or 1, got {max(data)}", reason="length")
+        raise BadFrame(f"truth values must be 0 or 1, got {max(data)}", reason="malformed")
     planes = np.frombuffer(data, np.uint8).reshape(dtype.itemsize, -1)
     array = np.ascontiguousarray(planes.T).reshape(-1).view(dtype)
     return _laid_out(array.reshape([part.shape[dim] for dim in part.order]), part)

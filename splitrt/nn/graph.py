@@ -186,10 +186,17 @@ class GraphModule(nn.Module):
         return tuple(one if isinstance(one, Tensor) else torch.tensor(one, dtype=dtype) for one, dtype in found)
 
 
-def laid_out(value: Value, array: Any) -> Tensor:
-    """A copy of a numpy array in torch's own memory, its dimensions in the order that the value's had there."""
-    order = value.order
-    return torch.tensor(array.transpose(order)).permute([order.index(dim) for dim in range(len(order))])
+def laid_out(inputs: Sequence[Value], given: Sequence[Any]) -> list[Tensor]:
+    """Copies of numpy arrays in torch's own memory, in the order that the inputs had there when captured.
+
+    Raises InvalidInput on another number of them and on another shape.
+    """
+    shapes = [one.shape for one in inputs]
+    if [one.shape for one in given] != shapes:
+        raise InvalidInput(f"a graph's inputs must have shapes {shapes}, got {[one.shape for one in given]}")
+    pairs = zip(inputs, given, strict=True)
+    copies = [(torch.tensor(one.transpose(value.order)).contiguous(), value.order) for value, one in pairs]
+    return [copy.permute(_inverse(order)) for copy, order in copies]
 
 
 def stored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -214,8 +221,12 @@ def restored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 f"weight {one.name} must be {one.dtype} {wanted}, got {given if given is None else given.shape}"
             )
         # A copy: torch's own memory is aligned, a file's is not, and matrix products differ in bits by alignment.
-        found[one.name] = given.clone().permute([one.order.index(dim) for dim in range(len(one.order))])
+        found[one.name] = given.clone().permute(_inverse(one.order))
     return found
+
+
+def _inverse(order: tuple[int, ...]) -> list[int]:
+    return [order.index(dim) for dim in range(len(order))]
 
 
 def resolve(op: str) -> Callable[..., Any]:

@@ -26,7 +26,7 @@ from splitrt.codec.quantise import MAX_RANGE, Ranges
 from splitrt.codec.tables import Tables
 from splitrt.codec.tensor import DType
 from splitrt.errors import ConfigError
-from splitrt.golden import CapturedGolden
+from splitrt.golden import MASK, CapturedGolden, agree_all
 from splitrt.halves import GRAPH, ONNX, WEIGHTS, Side
 from splitrt.manifest import (
     MOST_INPUTS,
@@ -40,6 +40,7 @@ from splitrt.manifest import (
     write_manifest,
 )
 from splitrt.nn.graph import Graph, GraphModule, Value, laid_out, restored, stored
+from splitrt.onnx_session import open_session
 from splitrt.partition.capture import Captured
 from splitrt.partition.cuts import END, Cut
 from splitrt.partition.divide import Halves, divide
@@ -49,8 +50,7 @@ from splitrt.watch import Watch
 Array = npt.NDArray[Any]
 Sample = tuple[Array, ...]  # one frame's inputs, or what crosses the cut for it
 
-TOLERANCE = 1e-3  # of the golden sample's largest value
-SILENT = 1e30  # values beyond are masks, not numbers that a range should hold
+TOLERANCE = 1e-3  # of the largest value of each tensor of the golden sample
 SENT_BACK = (*(dtype.name.lower() for dtype in DType), "bool")
 FEW = 64  # samples at most that ranges and agreement come from
 
@@ -108,7 +108,7 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
         inputs=() if order.pixels else tuple(tensor_spec(value) for value in captured.graph.inputs),
         output=Output(kind=order.kind, labels=order.labels),
         seam=seam,
-        golden_tolerance=TOLERANCE * _scale(golden),
+        golden_tolerance=TOLERANCE,
         files=digests(folder),
     )
     (folder / "manifest.toml").write_bytes(write_manifest(manifest))
@@ -164,10 +164,20 @@ def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
     save_file(stored(half.graph, half.weights), folder / WEIGHTS[side])
     try:
         export_half(half, folder / ONNX[side], folder / WEIGHTS[side])
+        _check_onnx(side, half, folder / ONNX[side])
     except Exception as error:  # of the exporter, its passes and the ONNX library: no common root
         (folder / ONNX[side]).unlink(missing_ok=True)
         first = str(error).strip().splitlines() or [type(error).__name__]
         watch.line(f"{side}: for torch only, the exporter to ONNX has no way with it: {first[0][:300]}")
+
+
+def _check_onnx(side: Side, half: Captured, file: Path) -> None:
+    """Against torch, on the inputs at hand. Raises BundleError beyond tolerance, and what ONNX Runtime does."""
+    session = open_session(file)
+    names = [one.name for one in session.get_inputs()]
+    given = {name: np.asarray(one.numpy(), order="C") for name, one in zip(names, half.inputs, strict=True)}
+    wanted = _seen(half.module(), tuple(one.numpy() for one in half.inputs))
+    agree_all(f"{side} through ONNX: output", session.run(None, given), wanted, TOLERANCE)
 
 
 def _samples(captured: Captured, order: Order) -> list[Sample]:
@@ -190,7 +200,7 @@ def _tables(seam: Sequence[Part], sent: Sequence[Sample], wanted: tuple[int, ...
             high.append(np.max([row.max(1) for row in rows], axis=0))
     low_C, high_C = np.concatenate(low), np.concatenate(high)
     is_sound = len(low_C) > 0 and bool(np.isfinite(low_C).all() and np.isfinite(high_C).all())
-    if not is_sound or np.abs([low_C, high_C]).max() > min(SILENT, MAX_RANGE / 2):
+    if not is_sound or np.abs([low_C, high_C]).max() > min(MASK, MAX_RANGE / 2):
         low_C = high_C = np.zeros(parts.channels(seam), np.float32)
         wanted = (EXACT,)
     ranges = Ranges(low_C=low_C.astype(np.float32), high_C=high_C.astype(np.float32))
@@ -239,16 +249,6 @@ def _golden(halves: Halves, captured: Captured) -> CapturedGolden:
         if one.dtype.kind == "f" and np.isnan(one).any():
             raise ConfigError(f"the captured inputs must not lead to NaN, got it in {value.name}")
     return golden
-
-
-def _scale(golden: CapturedGolden) -> float:
-    """The largest value that is a number and no mask; 1 at least."""
-    peaks = [1.0]
-    for one in (*golden.seam, *golden.outputs):
-        if one.dtype.kind == "f":
-            sizes = np.abs(one[np.isfinite(one)].astype(np.float64))
-            peaks.append(float(sizes[sizes < SILENT].max(initial=0.0)))
-    return max(peaks)
 
 
 def _card(manifest: Manifest, calibration: Calibration, cut: Cut) -> str:

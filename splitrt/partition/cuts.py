@@ -54,7 +54,8 @@ class Cut:
 def cuts(captured: Captured) -> list[Cut]:
     """Every position at which something else crosses than at the one before, the first `input`, the last `output`.
 
-    Left out: where a value of varying size would cross, and between a node that gives several values and those.
+    Left out: where a value of varying size would cross, between a node that gives several values and those, and where
+    something would cross that is then read by its place in memory (`as_strided`), which a link does not keep.
     """
     graph = captured.graph
     fed = dependent(graph)
@@ -62,12 +63,15 @@ def cuts(captured: Captured) -> list[Cut]:
     found = [Cut(position=0, name=START, module="", seam=graph.inputs)]
     live_at = _live(graph, fed)
     nodes = {node.name: node for node in graph.nodes}
+    strided = _strided(graph, nodes)
     for place, node in enumerate(graph.nodes):
         known |= {node.name: value} if (value := captured.values.get(node.name)) else {}
         if node.name not in fed or place + 1 == len(graph.nodes):
             continue
         crossing = _roots(live_at[place + 1], nodes, captured.values, known)
         if not crossing or not all(name in known for name in crossing):
+            continue
+        if any(after > place and names & crossing for after, names in strided):
             continue
         seam = tuple(known[name] for name in sorted(crossing, key=list(known).index))
         if seam != found[-1].seam:
@@ -145,6 +149,20 @@ def dependent(graph: Graph) -> set[str]:
 
 def is_check(node: Node) -> bool:
     return node.op.split(".")[1] in CHECKS
+
+
+def _strided(graph: Graph, nodes: Mapping[str, Node]) -> list[tuple[int, set[str]]]:
+    """Places of `as_strided` nodes, each with what it reads and what that re-arranges."""
+    found: list[tuple[int, set[str]]] = []
+    for place, node in enumerate(graph.nodes):
+        if node.op.startswith("aten.as_strided"):
+            names: set[str] = set()
+            name: str | None = node.inputs()[0]
+            while name is not None:
+                names.add(name)
+                name = _source(nodes.get(name))
+            found.append((place, names))
+    return found
 
 
 def _live(graph: Graph, fed: set[str]) -> list[set[str]]:

@@ -12,10 +12,12 @@ from splitrt.bundle import find_bundle  # noqa: E402
 from splitrt.device.profile import compare, profile_device, save_profile  # noqa: E402
 from splitrt.errors import ConfigError  # noqa: E402
 from splitrt.manifest import Pixels  # noqa: E402
+from splitrt.onnx_session import open_session  # noqa: E402
 from splitrt.partition.capture import Captured, capture  # noqa: E402
 from splitrt.partition.costs import activation_bytes, count_flops  # noqa: E402
 from splitrt.partition.cuts import candidates, cuts  # noqa: E402
 from splitrt.partition.divide import divide  # noqa: E402
+from splitrt.partition.onnx import Cutter  # noqa: E402
 from splitrt.partition.profile import assumed_bytes, profile  # noqa: E402
 from splitrt.partition.trained import profile_bundle  # noqa: E402
 
@@ -115,3 +117,17 @@ def test_a_device_profiled_on_this_very_machine_is_about_as_fast(tmp_path: Path)
     with pytest.raises(ConfigError, match="doctor --profile"):
         compare(file)
     assert np.isfinite(profile.look.spread_ms)
+
+
+def test_a_batch_norm_folded_by_the_exporter_is_not_undone(tmp_path: Path) -> None:
+    """The exporter keeps the folded weight under the name of the one that lies on disk."""
+    torch.manual_seed(1)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()).eval()
+    nn.init.uniform_(net[1].running_var, 0.1, 4.0)
+    nn.init.normal_(net[1].weight)
+    x_BCHW = torch.randn(1, 3, 16, 16)
+    cutter = Cutter(capture(net, (x_BCHW,)), tmp_path)
+    session = open_session(cutter.whole)
+    (given,) = session.run(None, {session.get_inputs()[0].name: x_BCHW.numpy()})
+    with torch.inference_mode():
+        assert np.abs(given - net(x_BCHW).numpy()).max() < 1e-5
