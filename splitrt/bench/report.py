@@ -18,6 +18,7 @@ from splitrt.output import print_table, write_json
 
 CLAIMS = {
     "codec": "splitrt.bench.codec",
+    "control": "splitrt.bench.control",
     "frame": "splitrt.bench.frame",
     "head": "splitrt.bench.head",
     "plan": "splitrt.bench.plan",
@@ -34,6 +35,7 @@ class Asked:
     quick: bool
     bundle: str
     data: Path | None
+    traces: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,13 +47,23 @@ class Claim:
     draw: Callable[[Path], None] | None = None
 
 
-def run(name: str, *, quick: bool, bundle: str, data: Path | None, plot: Path | None, json: Path | None) -> None:
+def run(
+    name: str,
+    *,
+    quick: bool,
+    bundle: str,
+    data: Path | None,
+    plot: Path | None,
+    json: Path | None,
+    traces: Path | None = None,
+) -> None:
     """Raises ConfigError on an unknown name."""
     if name not in CLAIMS:
         near = get_close_matches(name, CLAIMS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"benchmark must be one of {', '.join(CLAIMS)}, got {name!r}{hint}")
-    claim: Claim = import_module(CLAIMS[name]).measure(Asked(quick=quick, bundle=bundle, data=data_folder(data)))
+    asked = Asked(quick=quick, bundle=bundle, data=data_folder(data), traces=traces)
+    claim: Claim = import_module(CLAIMS[name]).measure(asked)
     quiet = str(json) == "-"
     print_table(f"bench {name}", ["", "value"], list(claim.summary.items()), quiet=quiet)
     if plot is not None and claim.draw is not None:

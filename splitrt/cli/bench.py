@@ -11,13 +11,16 @@ from splitrt.cli.options import JsonOption
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="codec, frame, head, plan, rate, width or zoo.")],
+    name: Annotated[str, typer.Argument(help="codec, control, frame, head, plan, rate, width or zoo.")],
     quick: Annotated[bool, typer.Option("--quick", help="End within a minute.")] = False,
     bundle: Annotated[
         str, typer.Option(help="Bundle's name or folder; for rate several with commas: seeds of one recipe.")
     ] = "photos",
     data: Annotated[
         Path | None, typer.Option(help="Folder of the data sets. Default: the one SPLITRT_DATA names.")
+    ] = None,
+    traces: Annotated[
+        Path | None, typer.Option(help="For control: a folder of CSV traces. Default: traces in the data folder.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to FILE.")] = None,
     json: JsonOption = None,
@@ -28,4 +31,4 @@ def bench(
     """
     from splitrt.bench.report import run
 
-    run(name, quick=quick, bundle=bundle, data=data, plot=plot, json=json)
+    run(name, quick=quick, bundle=bundle, data=data, plot=plot, json=json, traces=traces)

@@ -53,7 +53,11 @@ class CapturedDevice:
         if wanted is not None:
             fitted = pixels.fit(frame, wanted.height, wanted.width, wanted.fit)
             frame = (pixels.normalise(fitted, wanted.mean, wanted.std)[None],)
-        tensors = self._half.run(frame)
+        try:
+            tensors = self._half.run(frame)
+        except Exception as error:  # a runtime's errors have no common root; the golden sample has run, so it is these
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+            raise InvalidInput(f"inputs must be ones that the head can run: {reason}") from error
         return Looked(features=tensors, answer=None, is_sure=False, head_s=time.perf_counter() - started)
 
     def encode(self, looked: Looked, width: int, bits: int) -> Encoded:

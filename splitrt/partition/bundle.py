@@ -157,6 +157,9 @@ def _check_ends(captured: Captured, order: Order) -> None:
             raise ConfigError(
                 f"output {place} must be one of {', '.join(SENT_BACK)}, got {value.dtype}: convert it in the model"
             )
+    shape, labels = captured.graph.outputs[0].shape, len(order.labels)
+    if order.kind == "classes" and (len(shape) != 2 or shape[0] != 1 or labels not in (0, shape[1])):
+        raise ConfigError(f"a classifier's first output must have shape (1, {labels or 'N'}), got {shape}")
 
 
 def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
@@ -167,7 +170,10 @@ def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
         _check_onnx(side, half, folder / ONNX[side])
     except Exception as error:  # of the exporter, its passes and the ONNX library: no common root
         (folder / ONNX[side]).unlink(missing_ok=True)
-        first = str(error).strip().splitlines() or [type(error).__name__]
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the last of them names the operator
+            cause = cause.__cause__
+        first = str(cause).strip().splitlines() or [type(cause).__name__]
         watch.line(f"{side}: for torch only, the exporter to ONNX has no way with it: {first[0][:300]}")
 
 

@@ -49,7 +49,8 @@ def capture(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, A
     weights, aliases = _weights(program)
     graph, values = _graph(program, aliases)
     graph, weights = _used(graph, weights)
-    given = tuple(one for one in pytree.tree_leaves(program.example_inputs) if isinstance(one, Tensor))
+    leaves = pytree.tree_leaves(program.example_inputs)
+    given = tuple(one.detach() if one.requires_grad else one for one in leaves if isinstance(one, Tensor))
     return Captured(graph=graph, weights=weights, inputs=given, values=values)
 
 

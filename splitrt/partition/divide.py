@@ -10,7 +10,7 @@ from torch import Tensor
 
 from splitrt.errors import ConfigError
 from splitrt.nn.graph import Graph, Node, Value
-from splitrt.partition.capture import Captured
+from splitrt.partition.capture import Captured, value_of
 from splitrt.partition.cuts import Cut, dependent, is_check
 
 
@@ -35,15 +35,21 @@ def divide(captured: Captured, cut: Cut) -> Halves:
     if stray:
         raise ConfigError(f"a cut's seam must hold all that crosses, {sorted(stray)[0]} is missing at {cut.name}")
     sent = _run(_half(captured, graph.inputs, head, cut.seam), captured.inputs)
+    crossing = tuple(_as_sent(value, one) for value, one in zip(cut.seam, sent, strict=True))
     return Halves(
-        head=_half(captured, graph.inputs, head, cut.seam),
-        tail=_half(captured, cut.seam, tail, graph.outputs, sent),
+        head=_half(captured, graph.inputs, head, crossing),
+        tail=_half(captured, crossing, tail, graph.outputs, sent),
     )
 
 
 def joined(halves: Halves, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Head, then tail."""
     return _run(halves.tail, _run(halves.head, inputs))
+
+
+def _as_sent(value: Value, sent: Tensor) -> Value:
+    """In the order in memory that it really had: of some operators the tracer foretells another."""
+    return (value_of(value.name, sent) if value.shape else None) or value
 
 
 def _run(half: Captured, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -37,7 +37,7 @@ def profile_bundle(bundle: Bundle, watch: Watch, threads: int = 1, rounds: int =
     tasks: Runs = [photo.prepare, lambda: whole.run(None, {"frame": x_1CHW}), photo.code, photo.decode]
     for point in points:
         tasks += _course(bundle, point, x_1CHW, threads)
-    times = timed(tasks, rounds, watch)
+    times = timed(tasks, rounds, watch, threads)
     none = times[:, :0]
     about: dict[str, Any] = {"answer_bytes": answer_bytes, "head_flops": None, "tail_flops": None}
     options = [
