@@ -60,7 +60,8 @@ class TorchHalf:
         import torch
         from safetensors.torch import load_file
 
-        from splitrt.nn.graph import Graph, GraphModule, laid_out, restored
+        from splitrt.nn.graph import Graph
+        from splitrt.nn.interpreter import GraphModule, laid_out, restored
 
         path = bundle.path(GRAPH[side])
         if path.stat().st_size > MAX_GRAPH_BYTES:

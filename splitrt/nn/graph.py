@@ -1,52 +1,26 @@
-"""A network as data: a list of ATen operators over named values, and the interpreter that runs it.
+"""A network as data: a list of ATen operators over named values.
 
 What `torch.export` gives is kept as JSON (operators, arguments, shapes) and safetensors (weights), so that a graph can
-be stored, divided and run where the user's Python is not. Nothing in it is code: an operator is a name, and only
-functional ATen operators (and arithmetic on sizes) that the installed torch knows are run. No pickle anywhere.
+be stored, divided and run (`splitrt.nn.interpreter`) where the user's Python is not. Nothing in it is code: an operator
+is a name, and what names may be given is for `splitrt.nn.operators` to say. No pickle anywhere.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import operator
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from splitrt.errors import BundleError, InvalidInput
+from splitrt.errors import BundleError
+from splitrt.nn.operators import NAME, resolve
 
 FORMAT = 1
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Numbers that a network reads from its data, as Python holds them; between graphs they are tensors of no dimensions.
 SCALARS = {"py_int": torch.int64, "py_float": torch.float64, "py_bool": torch.bool}
-# On sizes and other numbers that a network reads from its data.
-ARITHMETIC = (
-    "add",
-    "sub",
-    "mul",
-    "floordiv",
-    "truediv",
-    "mod",
-    "neg",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-    "and_",
-    "or_",
-)
-SYMBOLIC = ("sym_int", "sym_float", "sym_max", "sym_min", "sym_not", "sym_ite")
-# Functional and of ATen, and yet not for a file to ask for: it opens other files.
-REFUSED = frozenset({"from_file"})
-RETURNED = ("Tensor", "List[Tensor]", "int", "float", "bool", "number")
-CHECKS = ("_assert_scalar", "_assert_async", "sym_constrain_range_for_size", "sym_constrain_range")  # return nothing
 ENUMS = {"dtype": torch.dtype, "memory_format": torch.memory_format, "layout": torch.layout}
 # Their words as a closed list: a file's word is looked up here, never as an attribute of torch.
 WORDS: dict[str, dict[str, Any]] = {
@@ -153,104 +127,6 @@ class Graph:
                 raise BundleError(f"a graph's outputs must be among its values, got {one.name!r}")
 
 
-class GraphModule(nn.Module):
-    """Runs a graph: tensors in the order of its inputs -> a tuple in the order of its outputs.
-
-    Numbers come and go as tensors of no dimensions. Values are let go after their last use.
-    """
-
-    def __init__(self, graph: Graph, weights: Mapping[str, Tensor]) -> None:
-        super().__init__()
-        self.graph = graph
-        missing = [one.name for one in graph.weights if one.name not in weights]
-        if missing:
-            raise BundleError(f"a graph's weights must all be there, missing {missing[0]!r}")
-        self._names = {f"weight_{place}": one.name for place, one in enumerate(graph.weights)}
-        for ours, name in self._names.items():
-            self.register_buffer(ours, weights[name], persistent=False)
-        self._steps = [
-            (node, resolve(node.op), last) for node, last in zip(graph.nodes, _last_uses(graph), strict=True)
-        ]
-
-    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        _check_given(self.graph.inputs, given)
-        values: dict[str, Any] = {name: getattr(self, ours) for ours, name in self._names.items()}
-        for wanted, one in zip(self.graph.inputs, given, strict=True):
-            values[wanted.name] = one.item() if wanted.dtype in SCALARS else one
-        here = given[0].device if given else torch.device("cpu")
-        for node, run, last in self._steps:
-            values[node.name] = run(*_filled(node.args, values, here), **_filled(dict(node.kwargs), values, here))
-            for name in last:
-                del values[name]
-        found = [(values[one.name], SCALARS.get(one.dtype)) for one in self.graph.outputs]
-        return tuple(one if isinstance(one, Tensor) else torch.tensor(one, dtype=dtype) for one, dtype in found)
-
-
-def laid_out(inputs: Sequence[Value], given: Sequence[Any]) -> list[Tensor]:
-    """Copies of numpy arrays in torch's own memory, in the order that the inputs had there when captured.
-
-    Raises InvalidInput on another number of them and on another shape.
-    """
-    shapes = [one.shape for one in inputs]
-    if [one.shape for one in given] != shapes:
-        raise InvalidInput(f"a graph's inputs must have shapes {shapes}, got {[one.shape for one in given]}")
-    pairs = zip(inputs, given, strict=True)
-    copies = [(torch.tensor(one.transpose(value.order)).contiguous(), value.order) for value, one in pairs]
-    return [copy.permute(_inverse(order)) for copy, order in copies]
-
-
-def stored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights for safetensors, which keeps no order in memory: dimensions in that order, each tensor by itself."""
-    kept: dict[str, Tensor] = {}
-    taken: set[int] = set()
-    for one in graph.weights:
-        tensor = weights[one.name].permute(one.order).contiguous()
-        memory = tensor.untyped_storage().data_ptr()
-        kept[one.name] = tensor.clone() if memory in taken else tensor  # views of one weight: safetensors takes none
-        taken.add(memory)
-    return kept
-
-
-def restored(graph: Graph, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `stored`. Raises BundleError on a missing one and on another shape."""
-    found = {}
-    for one in graph.weights:
-        given, wanted = weights.get(one.name), tuple(one.shape[dim] for dim in one.order)
-        if given is None or tuple(given.shape) != wanted or str(given.dtype) != f"torch.{one.dtype}":
-            raise BundleError(
-                f"weight {one.name} must be {one.dtype} {wanted}, got {given if given is None else given.shape}"
-            )
-        # A copy: torch's own memory is aligned, a file's is not, and matrix products differ in bits by alignment.
-        found[one.name] = given.clone().permute(_inverse(one.order))
-    return found
-
-
-def _inverse(order: tuple[int, ...]) -> list[int]:
-    return [order.index(dim) for dim in range(len(order))]
-
-
-def resolve(op: str) -> Callable[..., Any]:
-    """The operator of that name. Raises BundleError on one that may not run or that this torch does not have."""
-    space, _, rest = op.partition(".")
-    if space == "operator" and rest in (*ARITHMETIC, "getitem"):
-        found: Callable[..., Any] = getattr(operator, rest)
-        return found
-    if space == "torch" and rest in SYMBOLIC:
-        symbolic: Callable[..., Any] = getattr(torch, rest)
-        return symbolic
-    name, _, overload = rest.partition(".")
-    if space == "aten" and NAME.fullmatch(name) and NAME.fullmatch(overload) and name not in REFUSED:
-        try:
-            aten = getattr(getattr(torch.ops.aten, name), overload)
-        except AttributeError:
-            raise BundleError(f"operator {op} is not one of torch {torch.__version__}") from None
-        if isinstance(aten, torch._ops.OpOverload) and not aten._schema.is_mutable:
-            returned = [str(one.type) for one in aten._schema.returns]
-            if set(returned) <= {*RETURNED} and (returned or name in CHECKS):
-                return aten
-    raise BundleError(f"operator must be a functional one of ATen, got {op!r}")
-
-
 def refs(argument: Any) -> list[Ref]:
     """All references in an argument, in order."""
     if isinstance(argument, Ref):
@@ -260,41 +136,6 @@ def refs(argument: Any) -> list[Ref]:
     if isinstance(argument, list | tuple):
         return [ref for one in argument for ref in refs(one)]
     return []
-
-
-def _check_given(inputs: Sequence[Value], given: Sequence[Tensor]) -> None:
-    """Operators hold the sizes that were captured: others would be an error of theirs, or a wrong answer."""
-    if len(given) != len(inputs):
-        raise InvalidInput(f"a graph's inputs must be {len(inputs)} tensors, got {len(given)}")
-    for wanted, one in zip(inputs, given, strict=True):
-        dtype = SCALARS.get(wanted.dtype) or WORDS["dtype"][wanted.dtype]
-        if tuple(one.shape) != wanted.shape or one.dtype != dtype:
-            name = str(one.dtype).removeprefix("torch.")
-            raise InvalidInput(
-                f"input {wanted.name} must be {wanted.dtype} {wanted.shape}, got {name} {tuple(one.shape)}"
-            )
-
-
-def _last_uses(graph: Graph) -> list[list[str]]:
-    """For each node, the values that nothing after it reads."""
-    kept = {one.name for one in graph.outputs}
-    last: list[list[str]] = []
-    for node in reversed(graph.nodes):
-        names = [name for name in (*node.inputs(), node.name) if name not in kept]
-        kept.update(names)
-        last.append(list(dict.fromkeys(names)))
-    return last[::-1]
-
-
-def _filled(argument: Any, values: Mapping[str, Any], here: torch.device) -> Any:
-    """With values in place of references, and this device in place of the one that was captured on."""
-    if isinstance(argument, Ref):
-        return values[argument.name]
-    if isinstance(argument, tuple | list):
-        return type(argument)([_filled(one, values, here) for one in argument])
-    if isinstance(argument, dict):
-        return {key: _filled(one, values, here) for key, one in argument.items()}
-    return here if isinstance(argument, torch.device) else argument
 
 
 def _value(value: Value) -> list[Any]:

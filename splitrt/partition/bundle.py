@@ -39,7 +39,8 @@ from splitrt.manifest import (
     TensorSpec,
     write_manifest,
 )
-from splitrt.nn.graph import Graph, GraphModule, Value, laid_out, restored, stored
+from splitrt.nn.graph import Graph, Value
+from splitrt.nn.interpreter import GraphModule, laid_out, restored, stored
 from splitrt.onnx_session import open_session
 from splitrt.partition.capture import Captured
 from splitrt.partition.cuts import END, Cut
@@ -57,7 +58,7 @@ FEW = 64  # samples at most that ranges and agreement come from
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What the bundle is to be. `samples`: inputs beside the captured ones, for ranges and agreement."""
+    """What the bundle is to be. `samples`: inputs in place of the captured ones, for ranges and agreement."""
 
     name: str
     version: str = "1"

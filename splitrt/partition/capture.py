@@ -17,7 +17,9 @@ from torch.export.graph_signature import InputKind, OutputKind
 from torch.utils import _pytree as pytree
 
 from splitrt.errors import CaptureError
-from splitrt.nn.graph import CHECKS, Graph, GraphModule, Node, Ref, Value, resolve
+from splitrt.nn.graph import Graph, Node, Ref, Value
+from splitrt.nn.interpreter import GraphModule
+from splitrt.nn.operators import CHECKS, resolve
 from splitrt.partition.tracing import line_of, trace
 
 NUMBERS: dict[type, str] = {

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from splitrt.errors import ConfigError
-from splitrt.nn.graph import CHECKS, Graph, Node, Value
+from splitrt.nn.graph import Graph, Node, Value
+from splitrt.nn.operators import CHECKS
 from splitrt.partition.capture import Captured
 
 # Operators that only re-arrange or widen one value: exact wherever they are done.

@@ -14,7 +14,7 @@ import onnx.utils
 import onnx_ir
 from safetensors.torch import save_file
 
-from splitrt.nn.graph import stored
+from splitrt.nn.interpreter import stored
 from splitrt.nn.onnx import export_onnx
 from splitrt.partition.capture import Captured
 from splitrt.partition.cuts import START, Cut
