@@ -24,8 +24,9 @@ CLAIMS = {
     "plan": "splitrt.bench.plan",
     "rate": "splitrt.bench.rate",
     "width": "splitrt.bench.width",
+    "zoo": "splitrt.bench.zoo",
 }
-PACKAGES = ("torch", "onnxruntime", "grpcio", "protobuf", "numpy", "zstandard")
+PACKAGES = ("torch", "onnxruntime", "grpcio", "protobuf", "numpy", "zstandard", "transformers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,19 +14,16 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from splitrt.bundle import digests
-from splitrt.calibration import Calibration, Point, write_calibration
+from splitrt.calibration import Calibration, write_calibration
 from splitrt.codec import parts
-from splitrt.codec.parts import EXACT, Part
-from splitrt.codec.quantise import MAX_RANGE, Ranges
-from splitrt.codec.tables import Tables
+from splitrt.codec.parts import EXACT
 from splitrt.codec.tensor import DType
 from splitrt.errors import ConfigError
-from splitrt.golden import MASK, CapturedGolden, agree_all
+from splitrt.golden import CapturedGolden, agree_all
 from splitrt.halves import GRAPH, ONNX, WEIGHTS, Side
 from splitrt.manifest import (
     MOST_INPUTS,
@@ -40,16 +37,16 @@ from splitrt.manifest import (
     write_manifest,
 )
 from splitrt.nn.graph import Graph, Value
-from splitrt.nn.interpreter import GraphModule, laid_out, restored, stored
+from splitrt.nn.interpreter import GraphModule, restored, stored
 from splitrt.onnx_session import open_session
 from splitrt.partition.capture import Captured
 from splitrt.partition.cuts import END, Cut
 from splitrt.partition.divide import Halves, divide
 from splitrt.partition.onnx import export_half
+from splitrt.partition.quantised import Sample, calibrate, ranges_of, run_half
 from splitrt.watch import Watch
 
 Array = npt.NDArray[Any]
-Sample = tuple[Array, ...]  # one frame's inputs, or what crosses the cut for it
 
 TOLERANCE = 1e-3  # of the largest value of each tensor of the golden sample
 SENT_BACK = (*(dtype.name.lower() for dtype in DType), "bool")
@@ -86,10 +83,10 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
         raise ConfigError("a cut must leave something to the server: at `output` there is no tail")
     _check_ends(captured, order)
     halves = divide(captured, cut)
-    seam = _seam(cut, order.bits)
-    sent = [_seen(halves.head.module(), sample) for sample in _samples(captured, order)]
-    bits, tables = _tables(seam.parts, sent, order.bits)
-    seam = _seam(cut, bits)
+    seam = _seam(halves, cut, order.bits)
+    sent = [run_half(halves.head.module(), sample) for sample in _samples(captured, order)]
+    bits, tables = ranges_of(seam.parts, sent, order.bits)
+    seam = _seam(halves, cut, bits)
     golden = _golden(halves, captured)
     folder = finished.with_name(f".{finished.name}.new")
     shutil.rmtree(folder, ignore_errors=True)
@@ -97,7 +94,7 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
     for side, half in (("head", halves.head), ("tail", halves.tail)):
         _write_half(folder, side, half, watch)  # type: ignore[arg-type]
     tables.save(folder / "tables.npz")
-    calibration = _calibration(halves.tail.module(), seam, sent, tables)
+    calibration = calibrate(halves.tail.module(), seam, sent, tables)
     (folder / "calibration.json").write_bytes(write_calibration(calibration))
     golden.save(folder / "golden.npz")
     manifest = Manifest(
@@ -133,9 +130,9 @@ def tensor_spec(value: Value) -> TensorSpec:
         raise ConfigError(f"{value.name} cannot be sent: {error.errors()[0]['msg']}") from error
 
 
-def _seam(cut: Cut, bits: tuple[int, ...]) -> Seam:
+def _seam(halves: Halves, cut: Cut, bits: tuple[int, ...]) -> Seam:
     """Raises ConfigError where more crosses than a frame may hold."""
-    specs = tuple(tensor_spec(value) for value in cut.seam)
+    specs = tuple(tensor_spec(value) for value in halves.tail.graph.inputs)
     try:
         return Seam(widths=(parts.channels([spec.part for spec in specs]),), bits=bits, tensors=specs)
     except ValidationError as error:
@@ -183,7 +180,7 @@ def _check_onnx(side: Side, half: Captured, file: Path) -> None:
     session = open_session(file)
     names = [one.name for one in session.get_inputs()]
     given = {name: np.asarray(one.numpy(), order="C") for name, one in zip(names, half.inputs, strict=True)}
-    wanted = _seen(half.module(), tuple(one.numpy() for one in half.inputs))
+    wanted = run_half(half.module(), tuple(one.numpy() for one in half.inputs))
     agree_all(f"{side} through ONNX: output", session.run(None, given), wanted, TOLERANCE)
 
 
@@ -192,65 +189,11 @@ def _samples(captured: Captured, order: Order) -> list[Sample]:
     return [*order.samples[:FEW]] or [own]
 
 
-def _seen(half: GraphModule, sample: Sample) -> Sample:
-    with torch.inference_mode():
-        return tuple(one.numpy() for one in half(*laid_out(half.graph.inputs, sample)))
-
-
-def _tables(seam: Sequence[Part], sent: Sequence[Sample], wanted: tuple[int, ...]) -> tuple[tuple[int, ...], Tables]:
-    """Each channel's range over the samples. Where values are beyond any range (masks), only exact bits are left."""
-    low, high = [np.zeros(0, np.float32)], [np.zeros(0, np.float32)]
-    for place, part in enumerate(seam):
-        if part.channels:
-            rows = [parts.by_channel(tensors[place], part).reshape(part.channels, -1) for tensors in sent]
-            low.append(np.min([row.min(1) for row in rows], axis=0))
-            high.append(np.max([row.max(1) for row in rows], axis=0))
-    low_C, high_C = np.concatenate(low), np.concatenate(high)
-    is_sound = len(low_C) > 0 and bool(np.isfinite(low_C).all() and np.isfinite(high_C).all())
-    if not is_sound or np.abs([low_C, high_C]).max() > min(MASK, MAX_RANGE / 2):
-        low_C = high_C = np.zeros(parts.channels(seam), np.float32)
-        wanted = (EXACT,)
-    ranges = Ranges(low_C=low_C.astype(np.float32), high_C=high_C.astype(np.float32))
-    return wanted, Tables(ranges={bits: ranges for bits in wanted if bits != EXACT} or {8: ranges}, priors={})
-
-
-def _calibration(tail: GraphModule, seam: Seam, sent: Sequence[Sample], tables: Tables) -> Calibration:
-    """Bytes, and how often the likeliest of every row of the first output is the same as without quantisation."""
-    exact = [_seen(tail, tensors)[0] for tensors in sent]
-    points = []
-    for depth in seam.bits:
-        ranges = None if depth == EXACT else tables.ranges_at(depth)
-        coded = [parts.encode(tensors, seam.parts, depth, ranges) for tensors in sent]
-        sizes = [len(payload) for _, payload in coded]
-        agreed = 1.0
-        if depth != EXACT:
-            given = [_seen(tail, tuple(parts.decode(*one, seam.parts, depth, ranges))) for one in coded]
-            agreed = float(np.mean([_same(one[0], other) for one, other in zip(given, exact, strict=True)]))
-        points.append(
-            Point(
-                width=seam.widths[0],
-                bits=depth,
-                payload_bytes_mean=float(np.mean(sizes)),
-                payload_bytes_p95=float(np.percentile(sizes, 95)),
-                accuracy=agreed,
-            )
-        )
-    return Calibration(
-        data="captured inputs", images=len(sent), score="agreement", whole_accuracy=1.0, points=tuple(points)
-    )
-
-
-def _same(given: Array, wanted: Array) -> float:
-    if not wanted.ndim or wanted.shape[-1] < 2:
-        return float(np.isclose(given, wanted, rtol=0.05, atol=0.05 * (np.abs(wanted).max(initial=0) + 1e-9)).mean())
-    return float((given.argmax(-1) == wanted.argmax(-1)).mean())
-
-
 def _golden(halves: Halves, captured: Captured) -> CapturedGolden:
     """Raises ConfigError on NaN, which no later run could be compared with."""
     own: Sample = tuple(one.numpy() for one in captured.inputs)
-    seam = _seen(halves.head.module(), own)
-    golden = CapturedGolden(inputs=own, seam=seam, outputs=_seen(halves.tail.module(), seam))
+    seam = run_half(halves.head.module(), own)
+    golden = CapturedGolden(inputs=own, seam=seam, outputs=run_half(halves.tail.module(), seam))
     values = (*halves.head.graph.outputs, *halves.tail.graph.outputs)
     for value, one in zip(values, (*golden.seam, *golden.outputs), strict=True):
         if one.dtype.kind == "f" and np.isnan(one).any():

@@ -53,7 +53,24 @@ def capture(module: nn.Module, inputs: tuple[Any, ...], keywords: Mapping[str, A
     graph, weights = _used(graph, weights)
     leaves = pytree.tree_leaves(program.example_inputs)
     given = tuple(one.detach() if one.requires_grad else one for one in leaves if isinstance(one, Tensor))
-    return Captured(graph=graph, weights=weights, inputs=given, values=values)
+    captured = Captured(graph=graph, weights=weights, inputs=given, values=values)
+    _check_answer(module, inputs, dict(keywords or {}), captured)
+    return captured
+
+
+def _check_answer(module: nn.Module, inputs: Any, keywords: dict[str, Any], captured: Captured) -> None:
+    """A module may ask whether it is being traced, and do something else then: its graph is not what it is."""
+    inputs, keywords = pytree.tree_map_only(Tensor, torch.clone, (inputs, keywords))  # it may write to them
+    with torch.inference_mode():
+        wanted = [one for one in pytree.tree_leaves(module(*inputs, **keywords)) if isinstance(one, Tensor)]
+        given = captured.module()(*captured.inputs)
+    for one, other in zip(given, wanted, strict=True):
+        if one.dtype.is_floating_point and not torch.allclose(one, other, rtol=1e-3, atol=1e-4, equal_nan=True):
+            apart = float((one - other).abs().max())
+            raise CaptureError(
+                f"a model must do the same traced and run, its outputs differ by {apart:.1e}: it may ask "
+                "torch.compiler.is_exporting or the like"
+            )
 
 
 def _weights(program: torch.export.ExportedProgram) -> tuple[dict[str, Tensor], dict[str, str]]:
