@@ -30,8 +30,9 @@ from splitrt.device.strategy import Fixed, Photographs, Strategy
 from splitrt.golden import load_golden
 from splitrt.netem import Netem
 from splitrt.netem.shape import Shape
+from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.policy.width import Choice, InFlight
+from splitrt.policy.queue import InFlight
 
 MODELS = ("mobilenetv2", "mobilenetv3:size=small", "repvit:variant=m0_9", "edgenext:variant=xx_small")
 LINKS = ("1mbit,20ms", "5mbit,40ms", "10mbit,10ms", "20mbit,20ms", "50mbit,5ms", "100mbit,2ms")
@@ -59,6 +60,9 @@ class Slowed:
         encoded = self._inner.encode(device, frame, looked, choice)
         time.sleep((self._factor - 1) * (looked.head_s + encoded.head_s + encoded.encode_s))
         return encoded
+
+    def ended(self, choice: Choice, is_hit: bool) -> None:
+        self._inner.ended(choice, is_hit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,8 +22,9 @@ from splitrt.device.connect import connect_async
 from splitrt.device.head import OnnxHead
 from splitrt.device.local import BottleneckDevice, Device, Looked
 from splitrt.device.strategy import Fixed
+from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.policy.width import Choice, InFlight
+from splitrt.policy.queue import InFlight
 
 
 class InTurn(Fixed):

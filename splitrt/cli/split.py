@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from splitrt.cli.train import Terminal
-    from splitrt.partition.bundle import Sample
     from splitrt.partition.model import Model
+    from splitrt.partition.quantised import Sample
 
 
 def split(

@@ -39,8 +39,8 @@ from splitrt.errors import (
     Overloaded,
     SplitError,
 )
+from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.policy.width import Choice
 from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
@@ -161,6 +161,8 @@ class AsyncClient:
         """The frame's deadline."""
         if pending in self._waiting:
             self._waiting.remove(pending)
+        if pending.choice is not None and pending.sending is not None and not pending.sending.reply.done():
+            self._strategy.ended(pending.choice, False)
         self._give_up(pending, DeadlineExceeded("not answered by its deadline", stage=pending.stage))
         if pending.task is not None:
             pending.task.cancel()
@@ -184,6 +186,8 @@ class AsyncClient:
                 break
             reply = await self._send(pending, encoded)
             if reply.error is None:
+                if pending.choice is not None:
+                    self._strategy.ended(pending.choice, True)
                 pending.end(self._remote(pending, reply))
                 return
             encoded, error = None, reply.error
@@ -199,7 +203,8 @@ class AsyncClient:
             return None
         now = self._loop.time()
         left_s = pending.deadline_at - now - before_s
-        return self._strategy.choose(self.estimate, left_s, self.link.in_flight(now))
+        pending.choice = self._strategy.choose(self.estimate, left_s, self.link.in_flight(now))
+        return pending.choice
 
     async def _send(self, pending: Pending, encoded: Encoded) -> Reply:
         pending.encoded = encoded

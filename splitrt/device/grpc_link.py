@@ -35,7 +35,7 @@ from splitrt.errors import (
     VersionMismatch,
 )
 from splitrt.policy.backoff import delay_s
-from splitrt.policy.width import InFlight
+from splitrt.policy.queue import InFlight
 from splitrt.rpc import status
 from splitrt.rpc.messages import (
     Drain,

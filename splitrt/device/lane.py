@@ -13,7 +13,7 @@ from typing import Any
 
 from splitrt.device.local import Device, Encoded, Looked
 from splitrt.device.strategy import Strategy
-from splitrt.policy.width import Choice
+from splitrt.policy.decision import Choice
 
 HEAD_GAIN = 0.2  # weight of the newest frame in the time that heads take
 SHORT_S = 0.002  # heads up to here are run on the event loop

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from splitrt.policy.width import InFlight
+from splitrt.policy.queue import InFlight, Unanswered
 from splitrt.rpc.messages import Frame, Reply
 
 OnReply = Callable[["Sending", Reply], None]
@@ -64,7 +64,7 @@ class Link(Protocol):
         """Take a frame back that is not on the wire yet. False: too late, it is."""
 
     def in_flight(self, now: float) -> InFlight:
-        """What is queued and unanswered."""
+        """What waits or is sent, and not answered."""
 
     async def wait_up(self) -> None:
         """Return once the link is up."""
@@ -104,7 +104,10 @@ class ScriptedLink:
         return False  # everything is on the wire at once
 
     def in_flight(self, now: float) -> InFlight:
-        return InFlight(bytes=sum(sending.link_bytes for sending in self._open.values()))
+        frames = (
+            Unanswered(link_bytes=sending.link_bytes, sent_at=sending.sent_at or now) for sending in self._open.values()
+        )
+        return InFlight(at=now, frames=tuple(frames))
 
     async def wait_up(self) -> None:
         return

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from splitrt.device.link import Sending
 from splitrt.errors import SplitError, Withdrawn
-from splitrt.policy.width import InFlight
+from splitrt.policy.queue import InFlight, Unanswered
 from splitrt.rpc.messages import Reply
 
 
@@ -91,12 +91,12 @@ class Outbox:
         return min((sending.deadline_at for sending in self._waiting.values()), default=None)
 
     def in_flight(self, now: float) -> InFlight:
-        waiting_bytes = sum(sending.link_bytes for sending in self._waiting.values())
-        oldest = next(iter(self._sent.values()), None)
-        if oldest is None or oldest.sent_at is None:
-            return InFlight(bytes=waiting_bytes + self.sent_bytes)
+        """What waits counts as handed over now: it has been ready for longer, and the transport not for it."""
+        frames = (*self._sent.values(), *self._waiting.values())
         return InFlight(
-            bytes=waiting_bytes + self.sent_bytes,
-            oldest_bytes=oldest.link_bytes,
-            silent_s=now - oldest.sent_at,
+            at=now,
+            frames=tuple(
+                Unanswered(link_bytes=one.link_bytes, sent_at=now if one.sent_at is None else one.sent_at)
+                for one in frames
+            ),
         )

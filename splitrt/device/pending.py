@@ -10,6 +10,7 @@ from splitrt.device.link import Sending
 from splitrt.device.local import Encoded, Looked
 from splitrt.device.result import Result, Source, Timings
 from splitrt.manifest import Manifest
+from splitrt.policy.decision import Choice
 from splitrt.rpc.messages import Reply
 
 
@@ -26,6 +27,7 @@ class Pending:
     looked: Looked | None = None
     encoded: Encoded | None = None
     sending: Sending | None = None
+    choice: Choice | None = None  # where it was decided to go
 
     def end(self, end: Result | BaseException) -> None:
         if self.done.done():

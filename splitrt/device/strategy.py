@@ -1,18 +1,20 @@
 """How a client treats its frames: ours, and the baselines that the demo and the benchmarks run beside it.
 
-A strategy answers two questions after the head: is the device's own answer final, and what is sent at
-which point. Strategies are values passed to a client, not modes of it.
+A strategy answers two questions: is the device's own answer final, and what is sent at which point; and it is
+told what became of what it sent. Strategies are values passed to a client, not modes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from splitrt.bundle import Bundle
 from splitrt.device.local import Device, Encoded, Looked
+from splitrt.policy.decision import Choice, WholeFrames
 from splitrt.policy.link import LinkEstimate
-from splitrt.policy.width import Choice, InFlight, choose
+from splitrt.policy.queue import InFlight
 
 HEADER_BYTES = 46  # ours around a payload: 32 of the message, 14 of HTTP/2 and gRPC
 
@@ -27,21 +29,31 @@ class Strategy(Protocol):
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         """The bytes to send. Runs on the head's thread."""
 
+    def ended(self, choice: Choice, is_hit: bool) -> None:
+        """A frame sent at this choice was answered in time, or was not."""
+
 
 class Adaptive:
-    """Exit when sure; else the best point that should be answered in time."""
+    """Exit when sure; else the point of the best expected accuracy at the deadline, a miss covered by the exit."""
 
     def __init__(self, bundle: Bundle) -> None:
-        self._choices = choices_of(bundle)
+        exit_curve = bundle.calibration.exit
+        has_exit = bundle.manifest.exit is not None and exit_curve is not None
+        self._frames = WholeFrames(choices_of(bundle), exit_curve.accuracy if exit_curve and has_exit else None)
 
     def is_final(self, looked: Looked) -> bool:
         return looked.is_sure
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
-        return choose(self._choices, link, left_s, in_flight)
+        decided = self._frames.choose(link.outlook(in_flight), in_flight.at + left_s)
+        return None if decided is None else replace(decided.choice, in_time=decided.raw)
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         return device.encode(looked, choice.width, choice.bits)
+
+    def ended(self, choice: Choice, is_hit: bool) -> None:
+        if choice.in_time is not None:
+            self._frames.recalibration.learn(choice.in_time, is_hit)
 
 
 class Fixed:
@@ -58,6 +70,9 @@ class Fixed:
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         return device.encode(looked, choice.width, choice.bits)
+
+    def ended(self, choice: Choice, is_hit: bool) -> None:
+        """Nothing to learn."""
 
 
 class Photographs(Fixed):
@@ -82,6 +97,9 @@ class Alone:
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         raise AssertionError("a frame that stays on the device is not encoded")
+
+    def ended(self, choice: Choice, is_hit: bool) -> None:
+        """Nothing is sent."""
 
 
 def choices_of(bundle: Bundle) -> Sequence[Choice]:

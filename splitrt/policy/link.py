@@ -1,90 +1,139 @@
-"""What the device knows of its link: base round trip, rate, server time, and what silence says.
+"""What the device knows of its link: the belief about its rate, its base round trip, the server's time, its own queue.
 
-First version, simple on purpose. A reply at `r` to `b` bytes sent at `s`, for which the server spent `S`,
-took `net = r - s - S` on the link. The base round trip is the smallest recent `net`. What lies above it is
-transmission, behind whatever of ours was still ahead: `max(s, previous r)` takes our own queue out
-(Lindley), so that replies in close order measure the rate and not the round trip.
+    reply ── server's time off ── Lindley: own queue off ── round trip off ── service time ── belief
+                                                                                  └── noise
 
-Kept in seconds a byte, where a link that turned slow shows at once. Noise only adds time: a reply that came
-sooner than the rate allows disproves it, one that came later does so only beyond what jitter explains.
+Fed by replies, asked before every frame; times in seconds of one monotonic clock, given by the caller. What is on
+its way is the caller's to know, and given with the question.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import math
+from dataclasses import dataclass
 
-RECENT_S = 15.0  # window of the base round trip
-JITTER_GAIN = 0.1
-MOST_JITTER_S = 0.03  # a larger change is the link's, not noise
-NOISE = 3.0  # times the jitter: surprises up to that say nothing
-LEAST_JITTER_S = 0.001
-LEAST_SHARE = 0.5  # of the time a byte takes that one early reply may leave
-FIRST_RATE = 125_000.0  # bytes per second, until measured: 1 Mbit/s
-FASTEST_RATE = 125e6
-SLOWEST_RATE = 10.0
-FIRST_ROUND_TRIP_S = 0.05
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.policy.belief import BYTE_S_R, Belief
+from splitrt.policy.noise import PACKET_BYTES, ServiceNoise
+from splitrt.policy.queue import InFlight, OwnQueue
+from splitrt.policy.round_trip import RoundTrip
+from splitrt.policy.server_time import ServerTime
+
+Float64 = npt.NDArray[np.float64]
+
+LEAST_OF_TRIP = 0.4  # of what a reply took that stays round trip, however slow the link is believed
+SPREADS = 1.0  # standard deviations of it below its mean: where the quick ones lie
+MOST_LINK_BYTES = 1 << 30
+MOST_WAIT_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """The link as it is believed to be at a moment: all that a decision needs. R rates, N outage and rates."""
+
+    at: float
+    mass_N: Float64
+    byte_s_R: Float64  # seconds a byte
+    free_R: Float64  # when the link will have sent all that is on its way
+    fixed_s: float  # base round trip and mean time of the server
+    variance_s2: float  # of the server's time
+    noise: ServiceNoise
+    is_idle: bool  # nothing is on its way
+
+    def in_time(self, link_bytes_W: Float64, ready_W: Float64, deadline_at: float) -> Float64:
+        """Probability, (W,), that frames of these bytes, handed over at these moments, are answered in time."""
+        start_WR = np.maximum(self.free_R, ready_W[:, None])
+        ahead_R = np.maximum(self.free_R - self.at, 0.0)
+        within_WR = self.noise.within(
+            link_bytes_W[:, None] * self.byte_s_R,
+            deadline_at - self.fixed_s - start_WR,
+            self.byte_s_R,
+            ahead_s=ahead_R,
+            variance_s2=self.variance_s2,
+        )
+        inside: Float64 = within_WR @ self.mass_N[1:]
+        return inside
 
 
 class LinkEstimate:
-    """Fed by replies; asked before every frame. Times in seconds of one monotonic clock."""
+    """One link of one device."""
 
-    def __init__(self, rate: float = FIRST_RATE) -> None:
-        """rate: bytes per second to begin with."""
-        self.server_s = 0.0
-        self.jitter_s = LEAST_JITTER_S  # mean change of the surprise from one reply to the next
-        self._surprise_s = 0.0
-        self._byte_s = 1 / rate
-        self._bases: deque[tuple[float, float]] = deque()  # (when, seconds), rising: the window's minima to come
-        self._drained_at = float("-inf")  # when the last reply would have come from a server that takes no time
+    def __init__(self) -> None:
+        self.belief = Belief()
+        self.noise = ServiceNoise()
+        self.server = ServerTime()
+        self.trip = RoundTrip()
+        self.queue = OwnQueue()
 
     @property
     def rate(self) -> float:
-        """Bytes per second."""
-        return 1 / self._byte_s
+        """Bytes per second: the median of what is believed."""
+        return self.belief.rate()
 
     @property
     def round_trip_s(self) -> float:
-        """Propagation and framing, no transmission to speak of."""
-        return self._bases[0][1] if self._bases else FIRST_ROUND_TRIP_S
+        return self.trip.base_s
+
+    @property
+    def server_s(self) -> float:
+        return self.server.mean_s
 
     def replied(self, link_bytes: int, sent_at: float, replied_at: float, server_s: float) -> None:
-        """One reply. A server time that is negative, no number or longer than the wait is clamped."""
-        waited_s = max(0.0, replied_at - sent_at)
-        server_s = min(max(0.0, server_s), waited_s) if server_s == server_s else 0.0
-        net_s = waited_s - server_s
-        self.server_s += JITTER_GAIN * (server_s - self.server_s)
-        # Since the previous reply came, the link worked on this frame alone.
-        behind_s = max(0.0, self._drained_at - self.round_trip_s - sent_at)
-        self._drained_at = max(self._drained_at, replied_at - server_s)
-        own_s = max(0.0, net_s - behind_s)
-        self._remember(replied_at, own_s)
-        self._update(max(1, link_bytes), max(0.0, own_s - self.round_trip_s))
+        """One reply, in time or not. A wait that cannot be (a clock that was set) is no sample."""
+        waited_s = replied_at - sent_at
+        if not 0 <= waited_s <= MOST_WAIT_S:
+            return
+        link_bytes = min(max(1, link_bytes), MOST_LINK_BYTES)
+        answered_at = replied_at - self.server.add(server_s, waited_s)
+        is_behind = self.queue.is_behind(sent_at, self.trip.base_s)
+        service_s = self.queue.service_s(sent_at, answered_at, self.trip.base_s)
+        net_s = answered_at - sent_at
+        if not self.trip.is_known:  # its share of a way that nobody has measured
+            service_s = max(service_s, LEAST_OF_TRIP * net_s)
+        self.queue.answered(answered_at)
+        self.belief.hear(replied_at, self.noise.density(link_bytes * BYTE_S_R, BYTE_S_R, service_s), service_s)
+        byte_s = 1 / self.belief.rate()
+        self.noise.learn(self.belief.mass_N[1:], link_bytes * BYTE_S_R, BYTE_S_R, service_s)
+        if not (is_behind and self.trip.is_known):
+            quick_s = min(self._quick_s(link_bytes, byte_s), (1 - LEAST_OF_TRIP) * net_s)
+            self.trip.add(replied_at, max(0.0, net_s - quick_s))
 
     def lost(self) -> None:
-        """The connection ended: the round trip of the next one may be another."""
-        self._bases.clear()
-        self._drained_at = float("-inf")
+        """The connection ended: the way of the next one may be another, and nothing of ours lies in it."""
+        self.trip.forget()
+        self.queue.forget()
+        self.belief.doubt()
 
-    def rate_given_silence(self, oldest_bytes: int, silent_s: float) -> float:
-        """The rate, bounded by the fact that `oldest_bytes` have not been answered for `silent_s` seconds."""
-        spare_s = silent_s - self.round_trip_s - self.server_s - NOISE * self.jitter_s
-        return min(self.rate, oldest_bytes / spare_s) if spare_s > 0 else self.rate
+    def outlook(self, in_flight: InFlight) -> Outlook:
+        """Silence counted: that the oldest frame on its way is not answered yet speaks against every rate at which it
+        should be.
+        """
+        now = in_flight.at
+        fixed_s, free_at = self.trip.base_s + self.server.mean_s, self.queue.free_at(self.trip.base_s)
+        mass_N = self.belief.ahead(now)
+        if in_flight.frames:
+            oldest = in_flight.frames[0]
+            waited_s = now - fixed_s - max(oldest.sent_at, free_at)
+            if waited_s > 0:
+                there_R = self.noise.within(
+                    oldest.link_bytes * BYTE_S_R, waited_s, BYTE_S_R, variance_s2=self.server.variance_s2
+                )
+                mass_N = mass_N * np.concatenate([[1.0], np.maximum(1 - there_R, 0.0)])
+                mass_N /= mass_N.sum()
+        return Outlook(
+            at=now,
+            mass_N=mass_N,
+            byte_s_R=BYTE_S_R,
+            free_R=self.queue.drained(in_flight, BYTE_S_R, fixed_s, free_at),
+            fixed_s=fixed_s,
+            variance_s2=self.server.variance_s2,
+            noise=self.noise,
+            is_idle=not in_flight.frames,
+        )
 
-    def _update(self, link_bytes: int, through_s: float) -> None:
-        surprise_s = through_s - link_bytes * self._byte_s
-        if surprise_s < 0 or surprise_s > NOISE * self.jitter_s:
-            # What is lost in the jitter cannot be told from nothing: it proves no faster link than this.
-            provable_s = min(self._byte_s, self.jitter_s / link_bytes)
-            byte_s = max(through_s / link_bytes, provable_s, LEAST_SHARE * self._byte_s)
-            self._byte_s = min(1 / SLOWEST_RATE, max(1 / FASTEST_RATE, byte_s))
-        change_s = min(MOST_JITTER_S, abs(surprise_s - self._surprise_s))
-        self._surprise_s = surprise_s
-        self.jitter_s = max(LEAST_JITTER_S, self.jitter_s + JITTER_GAIN * (change_s - self.jitter_s))
-
-    def _remember(self, replied_at: float, base_s: float) -> None:
-        """Into the sliding minimum."""
-        while self._bases and self._bases[-1][1] >= base_s:
-            self._bases.pop()
-        self._bases.append((replied_at, base_s))
-        while self._bases[0][0] < replied_at - RECENT_S:
-            self._bases.popleft()
+    def _quick_s(self, link_bytes: int, byte_s: float) -> float:
+        """What transmission takes when it is quick, as in the samples that the low quantile is about."""
+        spread = SPREADS * math.sqrt(self.noise.burst * PACKET_BYTES / link_bytes)
+        return link_bytes * byte_s * max(0.05, 1 - spread)

@@ -21,8 +21,8 @@ from splitrt.device.link import ScriptedLink
 from splitrt.device.local import BottleneckDevice, Device, Encoded, Looked
 from splitrt.device.strategy import Fixed
 from splitrt.errors import SplitError
+from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.policy.width import Choice
 from splitrt.rpc.messages import MOST_BACK, Frame, Reply
 
 UInt8 = npt.NDArray[np.uint8]

@@ -24,6 +24,7 @@ from splitrt.device.result import Classes, Result
 from splitrt.device.strategy import Alone, Fixed, Strategy
 from splitrt.errors import ClientClosed, DeadlineExceeded, InvalidInput, SplitError
 from splitrt.manifest import Exit
+from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import Frame, Reply
 
@@ -137,6 +138,28 @@ async def test_a_late_reply_makes_a_fallback_on_time_and_is_still_learnt_from(ph
         assert not learnt.is_set()
         async with asyncio.timeout(5):
             await learnt.wait()
+
+
+class Remembering(Fixed):
+    """Is told what became of its choices."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4)
+        self.ends: list[bool] = []
+
+    def ended(self, choice: Choice, is_hit: bool) -> None:
+        assert (choice.width, choice.bits) == (8, 4)
+        self.ends.append(is_hit)
+
+
+@pytest.mark.parametrize(("script", "is_hit"), [(good, True), (silent, False)])
+async def test_a_strategy_is_told_whether_its_frame_was_in_time(
+    photos: Bundle, frame_HWC: UInt8, script: Script, is_hit: bool
+) -> None:
+    strategy = Remembering()
+    async with client_of(photos, script, strategy=strategy, deadline_ms=5_000 if is_hit else 200) as (client, _):
+        await client.infer(frame_HWC)
+    assert strategy.ends == [is_hit]
 
 
 async def test_no_reply_without_an_exit_is_an_error_that_names_the_stage(photos: Bundle, frame_HWC: UInt8) -> None:

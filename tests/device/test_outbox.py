@@ -10,6 +10,7 @@ from splitrt.codec.payload import Codec
 from splitrt.device.link import Sending
 from splitrt.device.outbox import Outbox
 from splitrt.errors import ClientClosed, LinkLost, SplitError, Withdrawn
+from splitrt.policy.queue import Unanswered
 from splitrt.rpc.messages import Frame, Reply
 
 MANY = 100
@@ -139,14 +140,15 @@ async def test_the_soonest_deadline_is_of_what_waits() -> None:
     assert Outbox(1).soonest_deadline() is None
 
 
-async def test_what_is_in_flight_counts_waiting_and_sent_and_how_long_the_oldest_is_silent() -> None:
+async def test_what_is_in_flight_is_what_was_sent_and_then_what_waits() -> None:
     one, two = sending(1, 100), sending(2, 30)
     outbox = filled(one, two, window_bytes=100)
     assert outbox.in_flight(1.0).bytes == 130
     await outbox.next(MANY)
     one.sent_at = 10.0
     now = outbox.in_flight(12.5)
-    assert (now.bytes, now.oldest_bytes, now.silent_s) == (130, 100, 2.5)
+    assert (now.at, now.bytes) == (12.5, 130)
+    assert now.frames == (Unanswered(link_bytes=100, sent_at=10.0), Unanswered(link_bytes=30, sent_at=12.5))
 
 
 async def test_held_it_gives_nothing_out_and_lets_go_of_who_waits() -> None:

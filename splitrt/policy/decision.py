@@ -1,0 +1,114 @@
+"""Whole frames: the operating point whose expected accuracy at the deadline is best, or the device's own answer.
+
+    accuracy of w  *  P(w in time)  +  accuracy of a miss  *  (1 - P)
+
+A frame is hedged where the device's own answer covers a miss: then gambling is free, and the best point is often a
+bold one. Without a hedge a miss is worth nothing, and only a sure thing is sent. Ties go to the cheapest, nothing
+worth sending stays. Where nothing is worth sending, now and then the cheapest goes as a probe, always hedged: only
+a reply says that a link has come back, and no bytes are wasted on what is no frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.errors import ConfigError
+from splitrt.policy.dial import MissDial
+from splitrt.policy.link import Outlook
+from splitrt.policy.recalibration import Recalibration
+
+Float64 = npt.NDArray[np.float64]
+
+TIE = 1e-3  # accuracy: less is not worth a byte
+PROBE_S = 0.25  # without a frame on its way
+OUT = 0.5  # believed outage: from here on a probe is always on its way
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """One way to send a frame, as the decision sees it."""
+
+    width: int
+    bits: int
+    link_bytes: float  # of a typical frame, header included
+    accuracy: float
+    head_s: float = 0.0  # from the decision until the frame is handed over
+    in_time: float | None = None  # of one that was chosen: how likely it was held to be in time, before recalibration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """Where a frame goes: `index` among the choices. `raw`, `probability`: in time, as modelled and recalibrated."""
+
+    choice: Choice
+    index: int
+    raw: float
+    probability: float
+    is_probe: bool
+
+
+class WholeFrames:
+    """One stream's decisions over a bundle's front."""
+
+    def __init__(
+        self,
+        choices: Sequence[Choice],
+        local_accuracy: float | None,
+        *,
+        is_hedged: bool = True,
+        most_misses: float | None = None,
+    ) -> None:
+        """choices: cheapest first, accuracy rising. local_accuracy: of the device's own answer; None where it has none.
+
+        is_hedged: the device's own answer is computed in any case, and a reply in time overrides it.
+        """
+        bytes_W = [choice.link_bytes for choice in choices]
+        if bytes_W != sorted(bytes_W):
+            raise ConfigError(f"choices must rise in link_bytes, got {bytes_W[:4]}")
+        self.choices = tuple(choices)
+        self.recalibration = Recalibration()
+        self.dial = None if most_misses is None else MissDial(most_misses)
+        self._bytes_W: Float64 = np.array(bytes_W, dtype=np.float64)
+        self._head_W: Float64 = np.array([choice.head_s for choice in choices], dtype=np.float64)
+        self._accuracy_W: Float64 = np.array([choice.accuracy for choice in choices], dtype=np.float64)
+        self._local = local_accuracy or 0.0
+        self._missed = self._local if is_hedged else 0.0
+        self._sent_at = float("-inf")
+
+    def choose(self, outlook: Outlook, deadline_at: float, before_s: float = 0.0) -> Decided | None:
+        """before_s: from now until the head may begin. None: the frame stays on the device."""
+        if not self.choices:
+            return None
+        now = outlook.at
+        left_s = deadline_at - now
+        if self.dial is not None:
+            deadline_at -= self.dial.margin * max(0.0, left_s)
+        raw_W = outlook.in_time(self._bytes_W, now + before_s + self._head_W, deadline_at)
+        likely_W = self.recalibration.apply(raw_W)
+        value_W = self._missed + (self._accuracy_W - self._missed) * likely_W
+        best = int((value_W >= value_W.max() - TIE).argmax())
+        is_probe = bool(value_W[best] <= self._local + TIE) or (self.dial is not None and self.dial.margin >= 1)
+        if is_probe:
+            if self.dial is not None:
+                self.dial.rest()
+            if not outlook.is_idle or (now - self._sent_at < PROBE_S and outlook.mass_N[0] < OUT):
+                return None
+            best = 0
+        self._sent_at = now
+        return Decided(
+            choice=self.choices[best],
+            index=best,
+            raw=float(raw_W[best]),
+            probability=float(likely_W[best]),
+            is_probe=is_probe,
+        )
+
+    def ended(self, decided: Decided, is_hit: bool) -> None:
+        """What became of a frame that was sent: answered in time, or not."""
+        self.recalibration.learn(decided.raw, is_hit)
+        if self.dial is not None and not decided.is_probe:
+            self.dial.learn(is_hit)
