@@ -29,7 +29,7 @@ from splitrt.errors import BundleError, ModelNotFound
 from splitrt.manifest import Manifest, parse_manifest
 
 READ_AT_ONCE = ("tables.npz", "calibration.json")
-SERVER_ONLY = ("tail.onnx", "tail.json", "tail.safetensors", "whole.onnx")
+SERVER_ONLY = ("tail.onnx", "tail.json", "tail.safetensors", "tail_made.safetensors", "whole.onnx")
 MAX_FILE_BYTES = 2 << 30
 MAX_MANIFEST_BYTES = 1 << 20
 

@@ -177,7 +177,7 @@ def _write_half(folder: Path, side: Side, half: Captured, watch: Watch) -> None:
 
 def _check_onnx(side: Side, half: Captured, file: Path) -> None:
     """Against torch, on the inputs at hand. Raises BundleError beyond tolerance, and what ONNX Runtime does."""
-    session = open_session(file)
+    session = open_session(file, is_for_once=True)
     names = [one.name for one in session.get_inputs()]
     given = {name: np.asarray(one.numpy(), order="C") for name, one in zip(names, half.inputs, strict=True)}
     wanted = run_half(half.module(), tuple(one.numpy() for one in half.inputs))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,27 +22,58 @@ from splitrt.partition.cuts import START, Cut
 from splitrt.partition.divide import divide
 
 WEIGHT = "weight_"  # what the interpreter calls them, by their place
+LARGE = 1024  # bytes
 
 
 def export_half(half: Captured, path: Path, weights: Path) -> None:
     """weights: the half's, as `stored` gives them, in the same folder. Raises whatever the exporter does."""
     program = export_onnx(half.module().eval(), half.inputs, None)
     start, entries = _header(weights)
+    made: list[Any] = []  # by the exporter: large ones lie in a file of their own, never in memory twice
     for name, value in program.model.graph.initializers.items():
         place = name.removeprefix(WEIGHT)
         if not name.startswith(WEIGHT) or not place.isdigit():
-            continue  # a constant that the exporter made
+            made.append(value)
+            continue
         spec = half.graph.weights[int(place)]
         if spec.order != tuple(range(len(spec.shape))):
-            continue  # stored with its dimensions in another order
-        first, last = entries[spec.name]["data_offsets"]
+            made.append(value)  # stored with its dimensions in another order
+            continue
         held = value.const_value
         if not np.array_equal(held.numpy(), half.weights[spec.name].numpy()):
-            continue  # under the weight's name the exporter keeps what it made of it: a batch norm folded in
-        value.const_value = onnx_ir.ExternalTensor(
-            weights.name, start + first, last - first, held.dtype, shape=held.shape, name=name, base_dir=path.parent
-        )
+            made.append(value)  # under the weight's name the exporter keeps it with a batch norm folded in
+            continue
+        value.const_value = _elsewhere(value, weights, start + entries[spec.name]["data_offsets"][0])
+    _spill(made, path.with_name(f"{path.stem}_made.safetensors"))
     onnx_ir.save(program.model, path)
+
+
+def _spill(values: list[Any], file: Path) -> None:
+    """Large constants to a safetensors file beside the graph, one at a time; nothing where there is none."""
+    large = [
+        one for one in values if one.const_value.nbytes >= LARGE and one.const_value.dtype == onnx_ir.DataType.FLOAT
+    ]
+    if not large:
+        return
+    entries, end = {}, 0
+    for place, one in enumerate(large):
+        first, end = end, end + one.const_value.nbytes
+        shape = [int(size) for size in one.const_value.shape]
+        entries[f"made_{place}"] = {"dtype": "F32", "shape": shape, "data_offsets": [first, end]}
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    with file.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(header)) + header)
+        for one, entry in zip(large, entries.values(), strict=True):
+            stream.write(np.ascontiguousarray(one.const_value.numpy(), "<f4").data)
+            one.const_value = _elsewhere(one, file, 8 + len(header) + entry["data_offsets"][0])
+
+
+def _elsewhere(value: Any, file: Path, first: int) -> onnx_ir.ExternalTensor:
+    """An initialiser's values as bytes of a file in the graph's folder."""
+    held = value.const_value
+    return onnx_ir.ExternalTensor(
+        file.name, first, held.nbytes, held.dtype, shape=held.shape, name=value.name, base_dir=file.parent
+    )
 
 
 def _header(file: Path) -> tuple[int, dict[str, dict[str, list[int]]]]:
