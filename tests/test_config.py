@@ -126,7 +126,7 @@ def test_an_unknown_flag_names_the_nearest() -> None:
         (client, {"threads": 0}, "client.threads"),
         (client, {"connect_timeout_s": 0}, "client.connect_timeout_s"),
         (client, {"servers": "a:1"}, "client.servers"),
-        (client, {"runner": "tvm"}, "client.runner must be onnx or torch, got 'tvm'"),
+        (client, {"runner": "tvm"}, "client.runner: Input should be 'onnx' or 'torch', got 'tvm'"),
         (client, {"tls_cert": "c", "tls_ca": "a"}, "client.tls_cert and client.tls_key"),
         (client, {"tls_key": "k"}, "client.tls_cert and client.tls_key"),
         (client, {"tls_cert": "c", "tls_key": "k"}, "client.tls_cert needs client.tls_ca"),
