@@ -70,7 +70,6 @@ class Planned:
     """A network, profiled, with a bundle for every cut that some plan has among its best."""
 
     model: str
-    options: list[Any]
     best: dict[str, list[Any]]  # by link: the ways of its plan, the best first
     folders: dict[str, Path]  # by cut
     whole: Callable[[], Any]
@@ -80,11 +79,9 @@ def measure(asked: Asked) -> Claim:
     models, links = (MODELS[:1], LINKS[1:3]) if asked.quick else (MODELS, LINKS)
     frame_HWC = load_golden(find_bundle("photos").path("golden.npz")).frame_HWC
     rows: list[dict[str, Any]] = []
-    options: dict[str, list[Any]] = {}
     for model in models:
         with tempfile.TemporaryDirectory(prefix="splitrt-") as scratch:
             planned = _plan(model, links, Path(scratch))
-            options[model] = planned.options
             rows += asyncio.run(_measured(planned, links, frame_HWC, 5 if asked.quick else ROUNDS))
     regrets = [row["regret"] for row in rows]
     summary = {
@@ -128,7 +125,6 @@ def _plan(model: str, links: Sequence[str], scratch: Path) -> Planned:
     prepare = photograph_runs(opened.pixels).prepare if opened.pixels else (lambda: None)
     return Planned(
         model=model,
-        options=options,
         best=best,
         folders=folders,
         whole=lambda: (prepare(), session.run(None, given)),

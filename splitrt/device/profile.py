@@ -6,6 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def profile_device(bundle: Bundle, threads: int = 1) -> DeviceProfile:
     frame = device.take(frame)
     looked = device.look(frame)
     encode = {
-        f"width {width}, {bits} bit": _timed(lambda width=width, bits=bits: device.encode(looked, width, bits))  # type: ignore[misc]
+        f"width {width}, {bits} bit": _timed(partial(device.encode, looked, width, bits))
         for width in manifest.seam.widths
         for bits in manifest.seam.bits
     }

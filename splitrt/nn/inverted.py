@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from splitrt.errors import ConfigError
 from splitrt.nn.blocks import Residual, conv_bn
+from splitrt.nn.squeeze import SqueezeExcite
 
 MULTIPLE = 8
 WIDTHS_PERCENT = range(10, 201)
@@ -68,7 +69,7 @@ def inverted(
         body.append(conv_bn(in_channels, hidden, 1, activation=activation, epsilon=epsilon))
     body.append(conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, activation=activation, epsilon=epsilon))
     if squeeze:
-        body.append(SqueezeExcite(hidden, divisible(hidden // 4)))
+        body.append(SqueezeExcite(hidden, divisible(hidden // 4), F.hardsigmoid))
     body.append(conv_bn(hidden, out_channels, 1, act=False, epsilon=epsilon))
     return Residual(body, skip=stride == 1 and in_channels == out_channels)
 
@@ -90,16 +91,3 @@ def run(
         )
         for channels, stride in zip(given, strides, strict=True)
     ]
-
-
-class SqueezeExcite(nn.Module):
-    """x_BCHW times one number in [0, 1] a channel, made of the channels' means."""
-
-    def __init__(self, channels: int, squeezed: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Conv2d(channels, squeezed, 1)
-        self.fc2 = nn.Conv2d(squeezed, channels, 1)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        mean_BC11 = x_BCHW.mean((2, 3), keepdim=True)
-        return x_BCHW * F.hardsigmoid(self.fc2(F.relu(self.fc1(mean_BC11))))

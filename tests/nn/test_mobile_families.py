@@ -18,13 +18,15 @@ pytest.importorskip("torch")
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from splitrt import families
 from splitrt.errors import ConfigError
 from splitrt.nn.bottleneck import Bottleneck, widen
-from splitrt.nn.inverted import SqueezeExcite, divisible
+from splitrt.nn.inverted import divisible
 from splitrt.nn.split import Back, Front, Head, Tail, Whole
+from splitrt.nn.squeeze import SqueezeExcite
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 
@@ -358,7 +360,7 @@ def test_arguments_that_make_no_network_are_refused(side: str, family: str, argu
 def test_squeeze_excite_scales_a_channel_by_one_number_at_most_one() -> None:
     torch.manual_seed(0)
     x_BCHW = torch.rand(2, 8, 5, 5) + 0.1
-    scale_BCHW = SqueezeExcite(8, 4)(x_BCHW) / x_BCHW
+    scale_BCHW = SqueezeExcite(8, 4, functional.hardsigmoid)(x_BCHW) / x_BCHW
     torch.testing.assert_close(scale_BCHW, scale_BCHW[:, :, :1, :1].expand_as(scale_BCHW))
     assert 0 <= scale_BCHW.min() < scale_BCHW.max() <= 1
 
