@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast check bench format clean
+.PHONY: demo test test-fast fuzz check bench format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/splitrt demo --plot demo.png
@@ -14,6 +14,10 @@ test: check
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not torch and not ray and not slow"
+
+# Properties on examples that nobody has seen yet.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz tests/policy tests/codec tests/server tests/test_*.py
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

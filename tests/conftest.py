@@ -9,11 +9,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 from splitrt.bundle import Bundle, find_bundle, load_bundle
 
 UInt8 = npt.NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in every run: a build is red for what was changed. `make fuzz` looks for new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("fuzz", max_examples=2_000)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(scope="session")

@@ -92,6 +92,7 @@ class LinkEstimate:
         net_s = answered_at - sent_at
         if not self.trip.is_known:  # its share of a way that nobody has measured
             service_s = max(service_s, LEAST_OF_TRIP * net_s)
+        service_s = max(service_s, -MOST_WAIT_S)  # a clock that was set back
         self.queue.answered(answered_at)
         self.belief.hear(replied_at, self.noise.density(link_bytes * BYTE_S_R, BYTE_S_R, service_s), service_s)
         byte_s = 1 / self.belief.rate()
