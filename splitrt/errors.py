@@ -3,6 +3,7 @@
 SplitError
  ├─ InvalidInput        the caller's or the peer's values: dtype, shape, length, NaN
  ├─ ConfigError         a setting that cannot be used
+ │   ├─ CalibrationRefused  images that cannot give the guarantee asked for
  │   └─ CaptureError    a model that cannot be captured as a graph: which operator or control flow, and where
  ├─ BundleError         a bundle that is damaged, incomplete or disagrees with its golden sample
  ├─ FrameTooLarge       over the cap agreed for one frame
@@ -48,6 +49,12 @@ class ConfigError(SplitError):
 
 class CaptureError(ConfigError):
     code = "capture"
+
+
+class CalibrationRefused(ConfigError):
+    """The images cannot give the guarantee that was asked for: too few, or ones that training has seen."""
+
+    code = "calibration"
 
 
 class BundleError(SplitError):

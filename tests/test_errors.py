@@ -34,6 +34,7 @@ LOCAL: list[SplitError] = [
     SplitError("/home/someone/secret"),
     errors.ConfigError("/home/someone/secret"),
     errors.CaptureError("/home/someone/secret"),
+    errors.CalibrationRefused("/home/someone/secret"),
     errors.BundleError("/home/someone/secret"),
     errors.LinkLost("/home/someone/secret"),
     errors.Withdrawn("/home/someone/secret"),
