@@ -72,6 +72,7 @@ class ClientConfig(Table):
     max_waiting: int = Field(1, ge=1, le=1024)  # frames whose head has not run; a newer one displaces the oldest
     in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
     deltas: bool = False  # for video: send frames as differences to answered ones where that is smaller
+    degrade: bool = False  # send frames in chunks: late ones cost width, not the frame
     threads: int = Field(1, ge=1, le=64)
     runner: Literal["onnx", "torch"] = "onnx"
     tls_ca: Path | None = None  # given: TLS, and the server's certificate must be of this authority

@@ -30,6 +30,9 @@ def stream(
     deltas: Annotated[
         bool | None, typer.Option("--deltas", help="For video: send differences to answered frames where smaller.")
     ] = None,
+    degrade: Annotated[
+        bool | None, typer.Option("--degrade", help="Send frames in chunks: late ones cost width, not the frame.")
+    ] = None,
     config: ConfigOption = None,
     tls_ca: CaOption = None,
     tls_cert: CertOption = None,
@@ -50,8 +53,8 @@ def stream(
     from splitrt.output import write_json
 
     settings = client_config(
-        config, server, bundle=bundle, deadline_ms=deadline_ms, deltas=deltas, tls_ca=tls_ca, tls_cert=tls_cert,
-        tls_key=tls_key, token=token,
+        config, server, bundle=bundle, deadline_ms=deadline_ms, deltas=deltas, degrade=degrade, tls_ca=tls_ca,
+        tls_cert=tls_cert, tls_key=tls_key, token=token,
     )  # fmt: skip
     frames, is_live = frames_of(source)
     log = FrameLog()

@@ -158,8 +158,8 @@ _HEADER = struct.Struct("<IHBBBB")
 
 
 def checksum(seq: int, width: int, bits: int, codec: Codec, index: int, payload: bytes, back: int = 0) -> int:
-    """CRC-32C of a chunk and of the header it belongs to, so that bytes under another frame's number fail too."""
-    header = _HEADER.pack(seq & 0xFFFFFFFF, width, bits, codec, index, back & 0xFF)
+    """CRC-32C of the frame's message `index` and of its header, so that bytes under another's number fail too."""
+    header = _HEADER.pack(seq & 0xFFFFFFFF, width, bits, codec, index & 0xFF, back & 0xFF)
     crc: int = google_crc32c.extend(google_crc32c.value(header), payload)
     return crc
 

@@ -161,7 +161,8 @@ class AsyncClient:
         """The frame's deadline."""
         if pending in self._waiting:
             self._waiting.remove(pending)
-        if pending.choice is not None and pending.sending is not None and not pending.sending.reply.done():
+        is_open = pending.sending is not None and not pending.sending.reply.done()
+        if pending.choice is not None and is_open and pending.best is None:
             self._strategy.ended(pending.choice, False)
         self._give_up(pending, DeadlineExceeded("not answered by its deadline", stage=pending.stage))
         if pending.task is not None:
@@ -225,7 +226,9 @@ class AsyncClient:
         most = self.link.max_payload_bytes
         if frame.payload_bytes > most:
             raise FrameTooLarge(f"payload must be at most {most} bytes for this server, got {frame.payload_bytes}")
-        pending.sending = self.link.send(frame, pending.deadline_at, self._learn)
+        pending.sending = self.link.send(
+            frame, pending.deadline_at, lambda sent, reply: self._hear(pending, sent, reply)
+        )
         reply = await pending.sending.reply
         if self.config.deltas:
             self._refer(pending.seq, encoded, reply)
@@ -239,20 +242,30 @@ class AsyncClient:
                 seq=seq, width=encoded.width, bits=encoded.bits, symbols_KHW=encoded.symbols_KHW
             )
 
-    def _learn(self, sending: Sending, reply: Reply) -> None:
-        """Every reply is a sample of the link, also one that came too late for its frame."""
-        if sending.sent_at is not None and sending.replied_at is not None:
-            server_s = reply.queue_s + reply.decode_s + reply.tail_s
+    def _hear(self, pending: Pending, sending: Sending, reply: Reply) -> None:
+        """Every reply is a sample, also one that came too late for its frame; an answer of some chunks is kept."""
+        if sending.sent_at is None or sending.replied_at is None:
+            return
+        server_s = reply.queue_s + reply.decode_s + reply.tail_s
+        if sending.is_acked:
+            self.estimate.served(server_s, sending.replied_at - sending.sent_at)
+        else:
             self.estimate.replied(sending.link_bytes, sending.sent_at, sending.replied_at, server_s)
+        least = pending.choice.least_chunks if pending.choice else 0
+        if reply.error is None and 0 < least <= reply.chunks:
+            pending.best = reply
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
     def _give_up(self, pending: Pending, error: SplitError) -> None:
-        """The device's own answer, degraded, where there is one; else the error."""
+        """The server's answer from some of the chunks, or the device's own, degraded; else the error."""
         if pending.done.done():
             return
         if pending.sending is not None:
             self.link.withdraw(pending.sending)
+        if pending.best is not None:
+            pending.end(self._remote(pending, pending.best))
+            return
         if isinstance(error, InvalidInput) or pending.looked is None or pending.looked.answer is None:
             pending.end(error)
         else:
@@ -264,4 +277,7 @@ class AsyncClient:
 
     def _remote(self, pending: Pending, reply: Reply) -> Result:
         answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.round_trip_s)
-        return pending.result(self.bundle.manifest, "remote", answer, self._loop.time(), timings)
+        result = pending.result(self.bundle.manifest, "remote", answer, self._loop.time(), timings)
+        if reply.chunks:
+            result = replace(result, width=self.bundle.manifest.seam.widths[reply.chunks - 1])
+        return result

@@ -12,6 +12,7 @@ from splitrt.bundle import Bundle
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.captured import CapturedDevice
 from splitrt.device.client import AsyncClient
+from splitrt.device.degrade import Degrade, Ladder, chunk_queue
 from splitrt.device.fetch import bundle_for
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.device.head import Head, OnnxHead
@@ -57,7 +58,11 @@ async def connect_async(
         device.reference = None  # what a connection's frames were is forgotten with it
 
     async with AsyncExitStack() as stack:
-        link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config.deltas), lost)
+        queue = None
+        if config.degrade:
+            queue = chunk_queue(Ladder.of(chosen), estimate, asyncio.get_running_loop().time)
+            strategy = strategy or Degrade
+        link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config), lost, queue=queue)
         await stack.enter_async_context(link)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
@@ -92,12 +97,13 @@ def open_head(bundle: Bundle, config: ClientConfig) -> Head:
     return OnnxHead(bundle, config.threads)
 
 
-def _hello(bundle: Bundle, epoch: int, deltas: bool) -> Hello:
+def _hello(bundle: Bundle, epoch: int, config: ClientConfig) -> Hello:
     return Hello(
         bundle=bundle.manifest.name,
         version=bundle.manifest.version,
         bundle_digest=bundle.digest,
         tables_digest=bundle.tables.digest(),
         session_epoch=epoch,
-        deltas=deltas,
+        deltas=config.deltas,
+        degrades=config.degrade,
     )

@@ -20,6 +20,7 @@ from typing import Any, Self
 import grpc
 
 from splitrt.config import ClientConfig
+from splitrt.device.chunk_queue import ChunkQueue
 from splitrt.device.credentials import call_metadata, open_channel
 from splitrt.device.link import OnReply, Sending
 from splitrt.device.outbox import Outbox
@@ -38,15 +39,15 @@ from splitrt.policy.backoff import delay_s
 from splitrt.policy.queue import InFlight
 from splitrt.rpc import status
 from splitrt.rpc.messages import (
+    Acks,
     Drain,
     Frame,
     Hello,
     Limits,
     Reply,
-    frame_to_wire,
+    chunks_to_wire,
     from_server,
     hello_to_wire,
-    link_bytes,
     set_deadline,
 )
 from splitrt.rpc.service import open_stub
@@ -65,11 +66,14 @@ class GrpcLink:
         hello: Callable[[int], Hello],
         on_lost: Callable[[], None] = lambda: None,
         seed: int | None = None,
+        queue: Outbox | ChunkQueue | None = None,
     ) -> None:
-        """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends."""
+        """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends; queue: that
+        frames wait in.
+        """
         self._config, self._hello, self._on_lost = config, hello, on_lost
         self._draw = random.Random(seed)
-        self._outbox = Outbox(config.in_flight_bytes)
+        self._outbox = queue or Outbox(config.in_flight_bytes)
         self._limits: Limits | None = None
         self._is_up = False
         self._changed = asyncio.Event()  # set, and replaced, whenever the link goes up or an attempt ends
@@ -105,8 +109,8 @@ class GrpcLink:
         loop = asyncio.get_running_loop()
         sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future(), on_reply=on_reply)
         # Framed once; the time left is set again when it goes.
-        sending.messages = frame_to_wire(replace(frame, deadline_ms=_left_ms(deadline_at, loop)))
-        sending.link_bytes = link_bytes(sending.messages)
+        framed = replace(frame, deadline_ms=_left_ms(deadline_at, loop))
+        sending.chunks = chunks_to_wire(framed, self._outbox.most_bytes)
         self._outbox.put(sending)
         return sending
 
@@ -208,10 +212,10 @@ class GrpcLink:
         """Until the outbox is held."""
         loop = asyncio.get_running_loop()
         while (sending := await self._outbox.next(limits.max_in_flight)) is not None:
-            sending.sent_at = loop.time()
-            deadline_ms = min(_left_ms(sending.deadline_at, loop), limits.max_deadline_ms)
-            set_deadline(sending.messages, deadline_ms)
-            for message in sending.messages:
+            if sending.sent_at is None:
+                sending.sent_at = loop.time()
+                set_deadline(sending.due, min(_left_ms(sending.deadline_at, loop), limits.max_deadline_ms))
+            for message in sending.due:
                 await call.write(message)
 
     async def _read(self, call: Any, server: str) -> float:
@@ -223,17 +227,20 @@ class GrpcLink:
                 return min(MOST_GRACE_S, message.grace_ms / 1e3)
             self._take(message)
 
-    def _take(self, message: Limits | Reply | Drain) -> None:
+    def _take(self, message: Limits | Reply | Drain | Acks) -> None:
+        if isinstance(message, Acks):
+            self._outbox.acked(message.messages)
         if not isinstance(message, Reply):
             return
-        sending = self._outbox.answered(message.seq)
+        # Of some of its chunks: more answers may follow.
+        sending = self._outbox.sent(message.seq) if message.chunks else self._outbox.answered(message.seq)
         if sending is None:
             self.stray_replies += 1
             return
         sending.replied(message, asyncio.get_running_loop().time())
 
 
-def _message(message: Any, server: str) -> Limits | Reply | Drain:
+def _message(message: Any, server: str) -> Limits | Reply | Drain | Acks:
     if message is grpc.aio.EOF:
         raise LinkLost(f"{server} ended the stream")
     if message is None:  # gRPC's word for bytes that are no message

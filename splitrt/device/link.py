@@ -22,17 +22,21 @@ OnReply = Callable[["Sending", Reply], None]
 class Sending:
     """One frame under way. `reply` always ends with a Reply, which may hold an error: never an exception.
 
-    `on_reply` is told of a reply off the wire, also of one that comes when nobody waits for it any more.
+    `on_reply` is told of every reply off the wire: of answers made of some chunks, after which others follow, and of
+    one that comes when nobody waits for it any more.
     """
 
     frame: Frame
     deadline_at: float
     reply: asyncio.Future[Reply]
+    payload_bytes: int = 0  # of a frame that degrades: of what was handed to the transport
     link_bytes: int = 0
     sent_at: float | None = None  # when it was handed to the transport
     replied_at: float | None = None
     on_reply: OnReply | None = None
-    messages: Sequence[Any] = ()  # the frame as the transport will have it
+    chunks: Sequence[Sequence[Any]] = ()  # the frame as the transport will have it: each chunk's messages
+    due: Sequence[Any] = ()  # of these, what goes next
+    is_acked: bool = False  # the server says when bytes come: a reply is no sample of the link
 
     def end(self, reply: Reply) -> None:
         if not self.reply.done():
@@ -43,7 +47,8 @@ class Sending:
         self.replied_at = now
         if self.on_reply is not None:
             self.on_reply(self, reply)
-        self.end(reply)
+        if not reply.chunks:
+            self.end(reply)
 
 
 class Link(Protocol):
@@ -93,6 +98,7 @@ class ScriptedLink:
         loop = asyncio.get_running_loop()
         sending = Sending(frame=frame, deadline_at=deadline_at, reply=loop.create_future(), on_reply=on_reply)
         sending.sent_at, sending.link_bytes = loop.time(), frame.payload_bytes
+        sending.payload_bytes = frame.payload_bytes
         self.sent.append(frame)
         self._open[frame.seq] = sending
         after_s, reply = self._script(frame)

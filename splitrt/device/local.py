@@ -144,6 +144,23 @@ class BottleneckDevice:
             encode_s=time.perf_counter() - encoded_at,
         )
 
+    def encode_chunks(self, looked: Looked, width: int, bits: int) -> Encoded:
+        """The same in chunks, one a group of channels, each decodable with those before it."""
+        started = time.perf_counter()
+        z_KHW = self._head.encode(looked.features, width)
+        encoded_at = time.perf_counter()
+        tables, sizes = self.bundle.tables, self.bundle.manifest.seam.group_sizes(width)
+        symbols_KHW = quantise(z_KHW, tables.ranges_at(bits), bits)
+        codec, payloads = codec_payload.encode_groups(symbols_KHW, sizes, bits, tables.prior_at(bits))
+        return Encoded(
+            width=width,
+            bits=bits,
+            codec=codec,
+            payloads=payloads,
+            head_s=encoded_at - started,
+            encode_s=time.perf_counter() - encoded_at,
+        )
+
     def photograph(self, frame_HWC: UInt8, quality: int) -> Encoded:
         return as_jpeg(frame_HWC, self.bundle.manifest.photograph, quality)
 

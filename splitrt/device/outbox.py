@@ -12,10 +12,12 @@ from collections import OrderedDict
 from splitrt.device.link import Sending
 from splitrt.errors import SplitError, Withdrawn
 from splitrt.policy.queue import InFlight, Unanswered
-from splitrt.rpc.messages import Reply
+from splitrt.rpc.messages import Reply, link_bytes
 
 
 class Outbox:
+    most_bytes: int | None = None  # payload in one message: all of a chunk
+
     def __init__(self, window_bytes: int) -> None:
         self.window_bytes = window_bytes
         self._waiting: OrderedDict[int, Sending] = OrderedDict()
@@ -25,6 +27,9 @@ class Outbox:
         self.sent_bytes = 0
 
     def put(self, sending: Sending) -> None:
+        sending.due = [message for chunk in sending.chunks for message in chunk]
+        sending.link_bytes = link_bytes(sending.due) if sending.due else sending.link_bytes
+        sending.payload_bytes = sending.frame.payload_bytes
         self._waiting[sending.frame.seq] = sending
         self._changed.set()
 
@@ -68,6 +73,13 @@ class Outbox:
             self.sent_bytes -= sending.link_bytes
             self._changed.set()
         return sending
+
+    def sent(self, seq: int) -> Sending | None:
+        """The frame on the wire of that number."""
+        return self._sent.get(seq)
+
+    def acked(self, messages: int) -> None:
+        """Nothing: the reply to a whole frame says it all."""
 
     def fail_sent(self, error: SplitError) -> None:
         """The connection ended: what was on the wire will not be answered. What waits, waits on."""

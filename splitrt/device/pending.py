@@ -28,6 +28,7 @@ class Pending:
     encoded: Encoded | None = None
     sending: Sending | None = None
     choice: Choice | None = None  # where it was decided to go
+    best: Reply | None = None  # the widest answer so far from some of its chunks
 
     def end(self, end: Result | BaseException) -> None:
         if self.done.done():
@@ -60,7 +61,7 @@ class Pending:
             degraded=source == "fallback",
             width=encoded.width if encoded else 0,
             bits=encoded.bits if encoded else 0,
-            payload_bytes=sending.frame.payload_bytes if sending and is_sent else 0,
+            payload_bytes=sending.payload_bytes if sending and is_sent else 0,
             link_bytes=sending.link_bytes if sending and is_sent else 0,
             timings=timings or Timings(head=self.looked.head_s * 1e3 if self.looked else 0.0),
         )

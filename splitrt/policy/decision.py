@@ -37,6 +37,7 @@ class Choice:
     link_bytes: float  # of a typical frame, header included
     accuracy: float
     head_s: float = 0.0  # from the decision until the frame is handed over
+    least_chunks: int = 0  # an answer from so many of its chunks beats the device's own; 0: only from all of them
     in_time: float | None = None  # of one that was chosen: how likely it was held to be in time, before recalibration
 
 

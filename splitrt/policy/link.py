@@ -24,6 +24,7 @@ from splitrt.policy.server_time import ServerTime
 Float64 = npt.NDArray[np.float64]
 
 LEAST_OF_TRIP = 0.4  # of what a reply took that stays round trip, however slow the link is believed
+ACK_WEIGHT = 0.4  # of an acknowledgement, as a share of a reply's
 SPREADS = 1.0  # standard deviations of it below its mean: where the quick ones lie
 MOST_LINK_BYTES = 1 << 30
 MOST_WAIT_S = 3_600.0
@@ -42,13 +43,16 @@ class Outlook:
     noise: ServiceNoise
     is_idle: bool  # nothing is on its way
 
-    def in_time(self, link_bytes_W: Float64, ready_W: Float64, deadline_at: float) -> Float64:
-        """Probability, (W,), that frames of these bytes, handed over at these moments, are answered in time."""
+    def in_time(self, link_bytes_W: Float64, ready_W: Float64, deadline_at: float | Float64) -> Float64:
+        """Probability, (W,), that frames of these bytes, handed over at these moments, are answered in time.
+
+        deadline_at: of all of them, or (W,).
+        """
         start_WR = np.maximum(self.free_R, ready_W[:, None])
         ahead_R = np.maximum(self.free_R - self.at, 0.0)
         within_WR = self.noise.within(
             link_bytes_W[:, None] * self.byte_s_R,
-            deadline_at - self.fixed_s - start_WR,
+            np.asarray(deadline_at)[..., None] - self.fixed_s - start_WR,
             self.byte_s_R,
             ahead_s=ahead_R,
             variance_s2=self.variance_s2,
@@ -83,10 +87,24 @@ class LinkEstimate:
     def replied(self, link_bytes: int, sent_at: float, replied_at: float, server_s: float) -> None:
         """One reply, in time or not. A wait that cannot be (a clock that was set) is no sample."""
         waited_s = replied_at - sent_at
-        if not 0 <= waited_s <= MOST_WAIT_S:
-            return
+        if 0 <= waited_s <= MOST_WAIT_S:
+            self._hear(link_bytes, sent_at, replied_at - self.server.add(server_s, waited_s), replied_at, 1.0)
+
+    def acked(self, link_bytes: int, sent_at: float, acked_at: float) -> None:
+        """Some bytes of a frame have come, says the server, who does nothing for that: packets of one burst say less
+        than as many frames would.
+        """
+        if 0 <= acked_at - sent_at <= MOST_WAIT_S:
+            self._hear(link_bytes, sent_at, acked_at, acked_at, ACK_WEIGHT)
+
+    def served(self, server_s: float, waited_s: float) -> None:
+        """What the server took for a frame of which it acknowledged the bytes."""
+        if 0 <= waited_s <= MOST_WAIT_S:
+            self.server.add(server_s, waited_s)
+
+    def _hear(self, link_bytes: int, sent_at: float, answered_at: float, heard_at: float, weight: float) -> None:
+        """answered_at: when it would have been heard of without the server's time."""
         link_bytes = min(max(1, link_bytes), MOST_LINK_BYTES)
-        answered_at = replied_at - self.server.add(server_s, waited_s)
         is_behind = self.queue.is_behind(sent_at, self.trip.base_s)
         service_s = self.queue.service_s(sent_at, answered_at, self.trip.base_s)
         net_s = answered_at - sent_at
@@ -94,12 +112,13 @@ class LinkEstimate:
             service_s = max(service_s, LEAST_OF_TRIP * net_s)
         service_s = max(service_s, -MOST_WAIT_S)  # a clock that was set back
         self.queue.answered(answered_at)
-        self.belief.hear(replied_at, self.noise.density(link_bytes * BYTE_S_R, BYTE_S_R, service_s), service_s)
+        density_R = self.noise.density(link_bytes * BYTE_S_R, BYTE_S_R, service_s)
+        self.belief.hear(heard_at, density_R**weight if weight < 1 else density_R, service_s)
         byte_s = 1 / self.belief.rate()
         self.noise.learn(self.belief.mass_N[1:], link_bytes * BYTE_S_R, BYTE_S_R, service_s)
         if not (is_behind and self.trip.is_known):
             quick_s = min(self._quick_s(link_bytes, byte_s), (1 - LEAST_OF_TRIP) * net_s)
-            self.trip.add(replied_at, max(0.0, net_s - quick_s))
+            self.trip.add(heard_at, max(0.0, net_s - quick_s))
 
     def lost(self) -> None:
         """The connection ended: the way of the next one may be another, and nothing of ours lies in it."""
@@ -113,10 +132,11 @@ class LinkEstimate:
         """
         now = in_flight.at
         fixed_s, free_at = self.trip.base_s + self.server.mean_s, self.queue.free_at(self.trip.base_s)
+        heard_s = self.trip.base_s if in_flight.is_acked else fixed_s
         mass_N = self.belief.ahead(now)
         if in_flight.frames:
             oldest = in_flight.frames[0]
-            waited_s = now - fixed_s - max(oldest.sent_at, free_at)
+            waited_s = now - heard_s - max(oldest.sent_at, free_at)
             if waited_s > 0:
                 there_R = self.noise.within(
                     oldest.link_bytes * BYTE_S_R, waited_s, BYTE_S_R, variance_s2=self.server.variance_s2
@@ -127,7 +147,7 @@ class LinkEstimate:
             at=now,
             mass_N=mass_N,
             byte_s_R=BYTE_S_R,
-            free_R=self.queue.drained(in_flight, BYTE_S_R, fixed_s, free_at),
+            free_R=self.queue.drained(in_flight, BYTE_S_R, heard_s, free_at),
             fixed_s=fixed_s,
             variance_s2=self.server.variance_s2,
             noise=self.noise,

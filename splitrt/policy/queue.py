@@ -28,10 +28,11 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InFlight:
-    """All that is on its way at a moment, oldest first."""
+    """All that is on its way at a moment, oldest first. is_acked: the server says so when it comes, before any work."""
 
     at: float
     frames: tuple[Unanswered, ...] = ()
+    is_acked: bool = False
 
     @property
     def bytes(self) -> int:

@@ -23,6 +23,8 @@ from splitrt.rpc.v1 import split_pb2 as pb
 
 PROTOCOL = 1
 SLOTS = 128  # a further chunk names its frame modulo this
+CHUNK_HEADER_BYTES = 5  # in a further chunk: that byte, and its checksum
+OPEN = 0x80  # of the byte that does: the chunk goes on in the frame's next message
 MOST_BACK = 255  # a difference reaches at most so many seqs back: one byte of its checksum
 MESSAGE_FRAMING_BYTES = 14  # HTTP/2 and gRPC framing of one message
 
@@ -46,6 +48,7 @@ class Hello:
     tables_digest: bytes
     session_epoch: int
     deltas: bool = False  # frames may come as differences: the server keeps the symbols of answered ones
+    degrades: bool = False  # frames are answered with the chunks that have come; messages are acknowledged
     protocol: int = PROTOCOL
 
 
@@ -81,6 +84,7 @@ class FrameStart:
     payload: bytes
     chunks: int
     back: int = 0
+    is_open: bool = False  # the first chunk goes on in the next message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,7 @@ class FrameChunk:
     slot: int
     crc32c: int
     payload: bytes
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +105,19 @@ class Reply:
     queue_s: float = 0.0
     decode_s: float = 0.0
     tail_s: float = 0.0
+    chunks: int = 0  # that this answer is of; 0: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drain:
     grace_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acks:
+    """How many messages with bytes of a frame the server has had on this stream."""
+
+    messages: int
 
 
 def tables_prefix(digest: bytes) -> int:
@@ -125,34 +138,58 @@ def hello_to_wire(hello: Hello) -> pb.FromDevice:
             tables_digest=hello.tables_digest,
             session_epoch=hello.session_epoch,
             deltas=hello.deltas,
+            degrades=hello.degrades,
         )
     )
 
 
 def frame_to_wire(frame: Frame) -> list[pb.FromDevice]:
-    """The frame's messages in the order they must be written."""
+    """The frame's messages in the order they must be written, one a chunk."""
+    return [message for (message,) in chunks_to_wire(frame)]
 
-    def crc(index: int) -> int:
-        payload = frame.payloads[index]
-        return codec_payload.checksum(frame.seq, frame.width, frame.bits, frame.codec, index, payload, frame.back)
 
-    first = pb.Frame(
-        seq=frame.seq,
-        width=frame.width,
-        bits=frame.bits,
-        codec=int(frame.codec),  # type: ignore[arg-type]
-        deadline_ms=frame.deadline_ms,
-        crc32c=crc(0),
-        payload=frame.payloads[0],
-        tables=frame.tables,
-        chunks=len(frame.payloads) if len(frame.payloads) > 1 else 0,
-        back=frame.back,
+def chunks_to_wire(frame: Frame, most_bytes: int | None = None) -> list[list[pb.FromDevice]]:
+    """The messages of each chunk, in the order they must be written.
+
+    most_bytes: payload in one message; a chunk with more goes in several. None: each goes in one.
+    """
+    chunks: list[list[pb.FromDevice]] = []
+    index = 0
+    for payload in frame.payloads:
+        step = most_bytes or max(1, len(payload))
+        starts = range(0, max(1, len(payload)), step)
+        messages = []
+        for start in starts:
+            piece = payload[start : start + step]
+            crc = codec_payload.checksum(frame.seq, frame.width, frame.bits, frame.codec, index, piece, frame.back)
+            is_open = start != starts[-1]
+            messages.append(_further(frame, piece, crc, is_open) if index else _first(frame, piece, crc, is_open))
+            index += 1
+        chunks.append(messages)
+    return chunks
+
+
+def _first(frame: Frame, piece: bytes, crc: int, is_open: bool) -> pb.FromDevice:
+    return pb.FromDevice(
+        frame=pb.Frame(
+            seq=frame.seq,
+            width=frame.width,
+            bits=frame.bits,
+            codec=int(frame.codec),  # type: ignore[arg-type]
+            deadline_ms=frame.deadline_ms,
+            crc32c=crc,
+            payload=piece,
+            tables=frame.tables,
+            chunks=len(frame.payloads) if len(frame.payloads) > 1 else 0,
+            back=frame.back,
+            open=is_open,
+        )
     )
-    messages = [pb.FromDevice(frame=first)]
-    for index in range(1, len(frame.payloads)):
-        chunk = bytes([frame.seq % SLOTS]) + frame.payloads[index] + struct.pack("<I", crc(index))
-        messages.append(pb.FromDevice(chunk=chunk))
-    return messages
+
+
+def _further(frame: Frame, piece: bytes, crc: int, is_open: bool) -> pb.FromDevice:
+    slot = frame.seq % SLOTS | (OPEN if is_open else 0)
+    return pb.FromDevice(chunk=bytes([slot]) + piece + struct.pack("<I", crc))
 
 
 def set_deadline(messages: Sequence[pb.FromDevice], deadline_ms: int) -> None:
@@ -163,6 +200,12 @@ def set_deadline(messages: Sequence[pb.FromDevice], deadline_ms: int) -> None:
 def link_bytes(messages: Sequence[pb.FromDevice]) -> int:
     """Bytes of these messages on the link: serialised, with HTTP/2 and gRPC framing; TLS and IP not counted."""
     return sum(message.ByteSize() + MESSAGE_FRAMING_BYTES for message in messages)
+
+
+def payload_bytes(message: pb.FromDevice) -> int:
+    """Payload in one message of a frame."""
+    is_first = message.WhichOneof("body") == "frame"
+    return len(message.frame.payload) if is_first else len(message.chunk) - CHUNK_HEADER_BYTES
 
 
 def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
@@ -181,11 +224,13 @@ def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
             payload=start.payload,
             chunks=max(1, start.chunks),
             back=start.back,
+            is_open=start.open,
         )
     if body == "chunk":
         slot, data = message.chunk[:1], message.chunk[1:]
         crc = int.from_bytes(data[-4:], "little")
-        return FrameChunk(slot=int.from_bytes(slot, "little"), crc32c=crc, payload=data[:-4])
+        named = int.from_bytes(slot, "little")
+        return FrameChunk(slot=named % SLOTS, crc32c=crc, payload=data[:-4], is_open=named >= OPEN)
     if body == "hello":
         hello = message.hello
         return Hello(
@@ -196,6 +241,7 @@ def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
             tables_digest=hello.tables_digest,
             session_epoch=hello.session_epoch,
             deltas=hello.deltas,
+            degrades=hello.degrades,
         )
     raise BadFrame("a message must hold a hello, a frame or a chunk", reason="malformed")
 
@@ -212,12 +258,17 @@ def drain_to_wire(grace_ms: int) -> pb.FromServer:
     return pb.FromServer(drain=pb.Drain(grace_ms=grace_ms))
 
 
+def acks_to_wire(messages: int) -> pb.FromServer:
+    return pb.FromServer(acks=pb.Acks(messages=messages & 0xFFFFFFFF))
+
+
 def reply_to_wire(reply: Reply) -> pb.FromServer:
     result = pb.Result(
         seq=reply.seq,
         queue_us=int(reply.queue_s * 1e6),
         decode_us=int(reply.decode_s * 1e6),
         tail_us=int(reply.tail_s * 1e6),
+        chunks=reply.chunks,
     )
     for array in reply.outputs:
         dtype, shape, data = to_bytes(array)
@@ -227,7 +278,7 @@ def reply_to_wire(reply: Reply) -> pb.FromServer:
     return pb.FromServer(result=result)
 
 
-def from_server(message: pb.FromServer) -> Limits | Reply | Drain:
+def from_server(message: pb.FromServer) -> Limits | Reply | Drain | Acks:
     """A welcome gives its limits. Raises BadFrame or InvalidInput on what no server of ours sends."""
     body = message.WhichOneof("body")
     if body == "result":
@@ -238,7 +289,9 @@ def from_server(message: pb.FromServer) -> Limits | Reply | Drain:
         return limits_from_wire(message.welcome.limits)
     if body == "drain":
         return Drain(grace_ms=message.drain.grace_ms)
-    raise BadFrame("a message must hold a welcome, a result or a drain notice", reason="malformed")
+    if body == "acks":
+        return Acks(messages=message.acks.messages)
+    raise BadFrame("a message must hold a welcome, a result, acks or a drain notice", reason="malformed")
 
 
 def _reply(result: pb.Result) -> Reply:
@@ -250,6 +303,7 @@ def _reply(result: pb.Result) -> Reply:
         queue_s=result.queue_us / 1e6,
         decode_s=result.decode_us / 1e6,
         tail_s=result.tail_us / 1e6,
+        chunks=result.chunks,
     )
 
 

@@ -43,14 +43,29 @@ class Gateway:
         for one in self.served:
             metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
 
-    def open(self, hello: Hello, principal: str, write: Callable[[Reply], Awaitable[None]]) -> Session:
+    def open(
+        self,
+        hello: Hello,
+        principal: str,
+        write: Callable[[Reply], Awaitable[None]],
+        acknowledge: Callable[[int], Awaitable[None]],
+    ) -> Session:
         """A session for this hello; `close` it. Raises a SplitError that names what was wanted."""
         if self.draining.is_set():
             raise ServerDraining("the server is draining and takes no new streams")
         if len(self._sessions) >= self.config.max_streams:
             raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
         one = self._find(hello)
-        session = Session(one.bundle, one.pool, self.limits, principal, write, self.metrics, deltas=hello.deltas)
+        session = Session(
+            one.bundle,
+            one.pool,
+            self.limits,
+            principal,
+            write,
+            self.metrics,
+            deltas=hello.deltas,
+            acknowledge=acknowledge if hello.degrades else None,
+        )
         self._sessions.add(session)
         self.metrics.streams.set(len(self._sessions))
         return session

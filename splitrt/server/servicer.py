@@ -18,6 +18,7 @@ from splitrt.rpc.messages import (
     FrameChunk,
     FrameStart,
     Hello,
+    acks_to_wire,
     drain_to_wire,
     from_device,
     reply_to_wire,
@@ -73,7 +74,9 @@ class SplitServicer(Servicer):
 
         try:
             hello = await self._hello(context)
-            session = self._gateway.open(hello, principal, lambda reply: write(reply_to_wire(reply)))
+            session = self._gateway.open(
+                hello, principal, lambda reply: write(reply_to_wire(reply)), lambda heard: write(acks_to_wire(heard))
+            )
         except SplitError as error:
             self._gateway.metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)

@@ -1,7 +1,8 @@
-"""One device's stream on the server: frames checked, chunks put together, every frame answered once.
+"""One device's stream on the server: frames checked, chunks put together, every frame answered.
 
-No protobuf and no gRPC here: messages come in as checked values, replies go out through a queue.
-A frame that fails gets a reply that says so; only a bad hello ends the stream.
+Once, or where the stream degrades, again whenever more of its chunks have come. No protobuf and no gRPC here:
+messages come in as checked values, replies go out through a queue. A frame that fails gets a reply that says so; only
+a bad hello ends the stream.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from splitrt.errors import (
 )
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc.messages import MOST_BACK, SLOTS, FrameChunk, FrameStart, Limits, Reply, tables_prefix
+from splitrt.server.acknowledging import Acknowledging
+from splitrt.server.assembly import Assembly
 from splitrt.server.pool import TailPool
 from splitrt.server.work import Outcome, UInt8, Work
 
@@ -46,25 +49,8 @@ class Answered:
     symbols_ZHW: UInt8
 
 
-@dataclass(slots=True)
-class Assembly:
-    """A frame with the chunks that have come; `whole` ends when the last one has, or with the frame's error."""
-
-    start: FrameStart
-    codec: Codec
-    arrived_at: float
-    deadline_at: float
-    payloads: list[bytes]
-    whole: asyncio.Future[None]
-    reference_ZHW: UInt8 | None = None
-
-    @property
-    def size(self) -> int:
-        return sum(len(payload) for payload in self.payloads)
-
-
 class Session:
-    """Frames of one stream for one bundle; `write` is called with exactly one reply a frame.
+    """Frames of one stream for one bundle; `write` is called with every reply.
 
     A device that does not read its results holds up its own writes, then its own reading, nobody else's.
     """
@@ -79,8 +65,13 @@ class Session:
         metrics: ServerMetrics,
         clock: Callable[[], float] = time.monotonic,
         deltas: bool = False,
+        acknowledge: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
-        """deltas: frames may come as differences to answered ones, so the symbols of the last few are kept."""
+        """deltas: frames may come as differences to answered ones, so the symbols of the last few are kept.
+
+        acknowledge: given, frames degrade: they are answered with the chunks that have come, and this is told how many
+        messages have.
+        """
         self._bundle, self._pool, self._limits = bundle, pool, limits
         self._principal, self._write, self._metrics, self._clock = principal, write, metrics, clock
         name, stages = bundle.manifest.name, ("queue", "decode", "tail")
@@ -89,24 +80,21 @@ class Session:
         self._assemblies: dict[int, Assembly] = {}  # by slot
         self._running: dict[int, asyncio.Task[None]] = {}  # by seq
         self._deltas = deltas
+        self._acks = None if acknowledge is None else Acknowledging(acknowledge)
         self._answered: OrderedDict[int, Answered] = OrderedDict()  # by seq, the last REFERENCES
         self.draining = False
 
     async def start_frame(self, start: FrameStart) -> None:
         """A frame's first chunk."""
-        now = self._clock()
+        self._hear()
         try:
             codec = self._check(start)
             reference_ZHW = self._reference(start) if codec is Codec.DELTA else None
         except SplitError as error:
             await self._answer(start.seq, Outcome(error=error))
             return
-        whole: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        deadline_at = now + start.deadline_ms / 1e3
-        assembly = Assembly(start, codec, now, deadline_at, [start.payload], whole, reference_ZHW)
-        if start.chunks == 1:
-            whole.set_result(None)
-        else:
+        assembly = Assembly(start, codec, self._clock(), degrades=self._acks is not None, reference_ZHW=reference_ZHW)
+        if not assembly.is_whole:
             self._displace(start.seq % SLOTS)
             self._assemblies[start.seq % SLOTS] = assembly
         task = asyncio.create_task(self._run(assembly))
@@ -120,33 +108,36 @@ class Session:
 
     def add_chunk(self, chunk: FrameChunk) -> None:
         """A further chunk. One for a frame that is gone (answered, refused) is dropped without a word."""
+        self._hear()
         assembly = self._assemblies.get(chunk.slot)
-        if assembly is None or assembly.whole.done():
+        if assembly is None or assembly.is_over:
             return
-        start = assembly.start
         try:
             self._check_size(assembly.size + len(chunk.payload))
-            crc = codec_payload.checksum(
-                start.seq, start.width, start.bits, assembly.codec, len(assembly.payloads), chunk.payload
-            )
-            codec_payload.check(chunk.crc32c, crc)
+            assembly.add(chunk)
         except SplitError as error:
-            assembly.whole.set_exception(error)
-            return
-        assembly.payloads.append(chunk.payload)
-        if len(assembly.payloads) == start.chunks:
-            assembly.whole.set_result(None)
+            assembly.fail(error)
+
+    def _hear(self) -> None:
+        if self._acks is not None:
+            self._acks.hear()
 
     async def finish(self) -> None:
         """The device has half-closed: no chunk will come any more; what can be answered is."""
         for slot in list(self._assemblies):
             self._displace(slot)
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        self._rest()
 
     def abandon(self) -> None:
         """The stream is gone: nobody will read these answers."""
         for task in self._running.values():
             task.cancel()
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._acks is not None:
+            self._acks.close()
 
     # ── checks ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,50 +199,55 @@ class Session:
     # ── running ─────────────────────────────────────────────────────────────────────────────────────
 
     async def _run(self, assembly: Assembly) -> None:
-        start = assembly.start
+        """Answers until one is of all chunks, or time is up; an error is an answer where there was none before."""
+        start, answered = assembly.start, 0
         try:
-            if not assembly.whole.done():
-                async with asyncio.timeout(assembly.deadline_at - self._clock()):
-                    await assembly.whole
-            assembly.whole.result()
-        except (TimeoutError, SplitError) as error:
-            wanted = self._missing(assembly) if isinstance(error, TimeoutError) else error
-            await self._answer(start.seq, Outcome(error=wanted))
-            return
+            while answered < start.chunks:
+                count = await assembly.more(answered, self._clock)
+                outcome = await self._serve(assembly, count)
+                if outcome.error is None or not answered:
+                    await self._answer(start.seq, outcome, chunks=0 if count == start.chunks else count)
+                if outcome.error is not None:
+                    return
+                answered = count
+        except SplitError as error:
+            if not answered:
+                await self._answer(start.seq, Outcome(error=error))
         finally:
             if self._assemblies.get(start.seq % SLOTS) is assembly:
                 del self._assemblies[start.seq % SLOTS]
-        self._metrics.frame_bytes.labels(assembly.codec.name.lower()).observe(assembly.size)
-        keep = self._deltas and assembly.codec is not Codec.JPEG
+
+    async def _serve(self, assembly: Assembly, count: int) -> Outcome:
+        """Through the tail with the first `count` chunks."""
+        start, is_whole = assembly.start, count == assembly.start.chunks
+        width = start.width if is_whole else self._bundle.manifest.seam.widths[count - 1]
         outcome = await self._pool.submit(
             Work(
                 principal=self._principal,
-                width=start.width,
+                width=width,
                 bits=start.bits,
                 codec=assembly.codec,
-                payloads=tuple(assembly.payloads),
+                payloads=tuple(assembly.chunks[:count]),
                 arrived_at=assembly.arrived_at,
                 deadline_at=assembly.deadline_at,
                 reference_ZHW=assembly.reference_ZHW,
-                keep=keep,
+                keep=self._deltas and assembly.codec is not Codec.JPEG and is_whole,
             )
         )
+        if is_whole:
+            self._metrics.frame_bytes.labels(assembly.codec.name.lower()).observe(assembly.size)
         if outcome.symbols_ZHW is not None:
-            self._answered[start.seq] = Answered(start.width, start.bits, outcome.symbols_ZHW)
+            self._answered[start.seq] = Answered(width, start.bits, outcome.symbols_ZHW)
             while len(self._answered) > REFERENCES:
                 self._answered.popitem(last=False)
-        await self._answer(start.seq, outcome)
+        return outcome
 
     def _displace(self, slot: int) -> None:
         stale = self._assemblies.pop(slot, None)
-        if stale is not None and not stale.whole.done():
-            stale.whole.set_exception(self._missing(stale))
+        if stale is not None:
+            stale.fail(stale.missing())
 
-    def _missing(self, assembly: Assembly) -> DeadlineExceeded:
-        have, wanted = len(assembly.payloads), assembly.start.chunks
-        return DeadlineExceeded(f"{have} of {wanted} chunks came in time", stage="assembly")
-
-    async def _answer(self, seq: int, outcome: Outcome) -> None:
+    async def _answer(self, seq: int, outcome: Outcome, chunks: int = 0) -> None:
         self._metrics.frames.labels(self._bundle.manifest.name, outcome.error.code if outcome.error else "ok").inc()
         self._stages["queue"].observe(outcome.queue_s)
         self._stages["decode"].observe(outcome.decode_s)
@@ -264,5 +260,6 @@ class Session:
                 queue_s=outcome.queue_s,
                 decode_s=outcome.decode_s,
                 tail_s=outcome.tail_s,
+                chunks=chunks,
             )
         )

@@ -126,17 +126,19 @@ class FromDevice(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., frame: _Optional[_Union[Frame, _Mapping]] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class FromServer(_message.Message):
-    __slots__ = ("welcome", "result", "drain")
+    __slots__ = ("welcome", "result", "drain", "acks")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
+    ACKS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     result: Result
     drain: Drain
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+    acks: Acks
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., acks: _Optional[_Union[Acks, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tables_digest", "session_epoch", "deltas")
+    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tables_digest", "session_epoch", "deltas", "degrades")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -144,6 +146,7 @@ class Hello(_message.Message):
     TABLES_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     DELTAS_FIELD_NUMBER: _ClassVar[int]
+    DEGRADES_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     bundle: str
     version: str
@@ -151,7 +154,8 @@ class Hello(_message.Message):
     tables_digest: bytes
     session_epoch: int
     deltas: bool
-    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tables_digest: _Optional[bytes] = ..., session_epoch: _Optional[int] = ..., deltas: _Optional[bool] = ...) -> None: ...
+    degrades: bool
+    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tables_digest: _Optional[bytes] = ..., session_epoch: _Optional[int] = ..., deltas: _Optional[bool] = ..., degrades: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "limits", "session_epoch")
@@ -164,7 +168,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., session_epoch: _Optional[int] = ...) -> None: ...
 
 class Frame(_message.Message):
-    __slots__ = ("seq", "width", "bits", "codec", "deadline_ms", "crc32c", "payload", "tables", "chunks", "back")
+    __slots__ = ("seq", "width", "bits", "codec", "deadline_ms", "crc32c", "payload", "tables", "chunks", "back", "open")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     BITS_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +179,7 @@ class Frame(_message.Message):
     TABLES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     BACK_FIELD_NUMBER: _ClassVar[int]
+    OPEN_FIELD_NUMBER: _ClassVar[int]
     seq: int
     width: int
     bits: int
@@ -185,7 +190,8 @@ class Frame(_message.Message):
     tables: int
     chunks: int
     back: int
-    def __init__(self, seq: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[int] = ..., codec: _Optional[_Union[Codec, str]] = ..., deadline_ms: _Optional[int] = ..., crc32c: _Optional[int] = ..., payload: _Optional[bytes] = ..., tables: _Optional[int] = ..., chunks: _Optional[int] = ..., back: _Optional[int] = ...) -> None: ...
+    open: bool
+    def __init__(self, seq: _Optional[int] = ..., width: _Optional[int] = ..., bits: _Optional[int] = ..., codec: _Optional[_Union[Codec, str]] = ..., deadline_ms: _Optional[int] = ..., crc32c: _Optional[int] = ..., payload: _Optional[bytes] = ..., tables: _Optional[int] = ..., chunks: _Optional[int] = ..., back: _Optional[int] = ..., open: _Optional[bool] = ...) -> None: ...
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data")
@@ -198,20 +204,28 @@ class Tensor(_message.Message):
     def __init__(self, dtype: _Optional[int] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("seq", "outputs", "error", "queue_us", "decode_us", "tail_us")
+    __slots__ = ("seq", "outputs", "error", "queue_us", "decode_us", "tail_us", "chunks")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     DECODE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_US_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
     seq: int
     outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
     error: FrameError
     queue_us: int
     decode_us: int
     tail_us: int
-    def __init__(self, seq: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., tail_us: _Optional[int] = ...) -> None: ...
+    chunks: int
+    def __init__(self, seq: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., error: _Optional[_Union[FrameError, _Mapping]] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., chunks: _Optional[int] = ...) -> None: ...
+
+class Acks(_message.Message):
+    __slots__ = ("messages",)
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    messages: int
+    def __init__(self, messages: _Optional[int] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("grace_ms",)
