@@ -63,7 +63,7 @@ async def connect_async(
             async with asyncio.timeout(config.connect_timeout_s):
                 await link.wait_up()
         except TimeoutError:
-            if chosen.manifest.exit is None:
+            if chosen.manifest.exits is None:
                 raise LinkLost(f"no server of {', '.join(config.servers)} answered: {link.last_error}") from None
             log.warning("no server answers yet (%s): the device answers alone", link.last_error)
         chosen_strategy = strategy(chosen) if strategy else None
