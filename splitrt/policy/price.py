@@ -20,6 +20,8 @@ from splitrt.policy.guarantee import NEVER
 
 Float64 = npt.NDArray[np.float64]
 
+TIE = 1e-3  # accuracy: less is not worth a byte
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
@@ -45,7 +47,7 @@ class Gains:
 
     def threshold(self, in_time: float, cost: float) -> float:
         """The confidence from which no frame's gain is worth the cost; NEVER where all are worth it."""
-        stays_K = in_time * (self.remote_K - self.own_K) <= cost
+        stays_K = in_time * (self.remote_K - self.own_K) <= cost + TIE
         worth = np.flatnonzero(~stays_K)
         if not len(worth):
             return 0.0

@@ -61,7 +61,7 @@ def train(recipe: Recipe, data: Path, out: Path, watch: Watch) -> Path:
         _phase(_kept(kept, recipe, "exits"), exits, watch, curve_file,
                lambda path: train_exits(front, whole, train_images, tune_images, recipe, watch, path))  # fmt: skip
     split = insert(recipe, front, back)
-    parts = nn.ModuleList([split.head, split.tail, split.tiers])
+    parts = nn.ModuleList([split.head.stem, split.head.encoder, split.tail, split.tiers])
     _phase(_kept(kept, recipe, "bottleneck"), parts, watch, curve_file,
            lambda path: train_bottleneck(split, train_images, tune_images, recipe, watch, path))  # fmt: skip
     if recipe.finetune is not None:
