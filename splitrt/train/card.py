@@ -22,6 +22,7 @@ def write_card(folder: Path, recipe: Recipe, calibration: Calibration, exits: Ex
         _origin(recipe),
         "",
         _seam(recipe),
+        *_chain(recipe),
         "",
         f"Measured on the {calibration.images} images of the calibration split, which training did not see; "
         "held-out figures, on test images: `splitrt bench rate`, results under docs/results.",
@@ -60,6 +61,18 @@ def _seam(recipe: Recipe) -> str:
         return "Ranges leave out 0.1 % of the values on either side. Coded under frozen integer tables."
     more = f"; {', '.join(between)} by gains between theirs" if between else ""
     return f"Bit depths trained with a rate term: {trained}{more}. Coded under frozen integer tables."
+
+
+def _chain(recipe: Recipe) -> list[str]:
+    if recipe.exits is None:
+        return []
+    phase = recipe.exits
+    sizes = ", ".join(f"{one.blocks} blocks of {one.channels} channels" for one in phase.chain)
+    taught = "the undivided model's answers" + (" and labels" if phase.label_weight else ", without labels")
+    return [
+        "",
+        f"Early exits after the stem, each reading what the one before carries on: {sizes}; taught by {taught}.",
+    ]
 
 
 def _exits(calibration: Calibration, exits: Exits | None) -> list[str]:
