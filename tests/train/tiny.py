@@ -78,14 +78,14 @@ def split_of(recipe: Recipe) -> Split:
     """Fresh pieces with a fresh bottleneck between them; normalisations as after training, not the identity."""
     torch.manual_seed(recipe.seed)
     front, back = build(recipe)
-    if recipe.exits is not None:
-        add_exits(front, Whole(front, back).eval(), recipe.exits, recipe)
     for piece in (front, back):
         for layer in piece.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 nn.init.normal_(layer.get_buffer("running_mean"), 0, 0.1)
                 nn.init.uniform_(layer.get_buffer("running_var"), 0.5, 2)
         piece.eval()
+    if recipe.exits is not None:
+        add_exits(front, Whole(front, back), recipe.exits, recipe).eval()
     return insert(recipe, front, back)
 
 
