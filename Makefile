@@ -30,7 +30,7 @@ format: $(VENV)/.dev
 
 # What docs/results holds. Needs the data sets for `rate`: make bench DATA=folder
 bench: $(VENV)/.dev
-	for claim in frame head plan zoo $(if $(DATA),codec control rate width); do \
+	for claim in frame head plan zoo $(if $(DATA),codec control exits rate width); do \
 	  $(BIN)/splitrt bench $$claim $(if $(DATA),--data $(DATA)) \
 	    --json docs/results/$$claim.json --plot docs/results/$$claim.png || exit 1; \
 	done

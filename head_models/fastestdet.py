@@ -25,9 +25,9 @@ def build(*, classes: int = 80, resolution: int = 352, candidates: int = CANDIDA
     check(resolution, candidates, keep)
     stem = nn.Sequential(conv_bn(3, CHANNELS[0], 3, stride=2), nn.MaxPool2d(3, 2, 1))
     if not keep:
-        return Front(stem, None, FeatureShape(CHANNELS[0], resolution // 4, resolution // 4))
+        return Front(stem, FeatureShape(CHANNELS[0], resolution // 4, resolution // 4))
     stem.add_module("kept", kept_and_replaced(keep)[0])
-    return Front(stem, None, FeatureShape(CHANNELS[1], resolution // 8, resolution // 8))
+    return Front(stem, FeatureShape(CHANNELS[1], resolution // 8, resolution // 8))
 
 
 def pretrained(weights: Mapping[str, Tensor], **arguments: Any) -> dict[str, Tensor]:

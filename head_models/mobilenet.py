@@ -1,7 +1,7 @@
 """The device half of `mobilenet`: fused inverted residuals down to 1/4 of the frame's side, so that
 a small device does a small share.
 
-Dense (fused) blocks while the map is large, depthwise ones in the exit: see splitrt.nn.blocks for the papers.
+Dense (fused) blocks while the map is large: see splitrt.nn.blocks for the papers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from splitrt.errors import ConfigError
-from splitrt.nn.blocks import classifier, conv_bn, fused_residual, inverted_residual, scaled
+from splitrt.nn.blocks import conv_bn, fused_residual, scaled
 from splitrt.nn.split import FeatureShape, Front
 
 
@@ -19,9 +19,4 @@ def build(*, classes: int, resolution: int = 128, width: float = 1.0) -> Front:
         raise ConfigError(f"mobilenet.resolution must be 96, 128 or 160, got {resolution}")
     narrow, cut = scaled(16, width), scaled(24, width)
     stem = nn.Sequential(conv_bn(3, narrow, 3, stride=2), fused_residual(narrow, cut, expand=2, stride=2))
-    exit_branch = nn.Sequential(
-        inverted_residual(cut, scaled(32, width), expand=2, stride=2),
-        inverted_residual(scaled(32, width), scaled(48, width), expand=2, stride=2),
-        classifier(scaled(48, width), scaled(96, width), classes),
-    )
-    return Front(stem, exit_branch, FeatureShape(cut, resolution // 4, resolution // 4))
+    return Front(stem, FeatureShape(cut, resolution // 4, resolution // 4))

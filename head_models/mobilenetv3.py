@@ -16,15 +16,13 @@ PIXELS = {"height": 224, "width": 224, "mean": (0.485, 0.456, 0.406), "std": (0.
 OUTPUT = "classes"
 
 
-def build(
-    *, classes: int = 1000, resolution: int = 224, cut: int = 3, size: str = "large", exit: bool = False
-) -> Front:
+def build(*, classes: int = 1000, resolution: int = 224, cut: int = 3, size: str = "large") -> Front:
     """size: large or small. cut: stages passed, 1 to 5; the large one's give 16 channels at 1/2 of the side, 24 at 1/4,
     40 at 1/8, 80 at 1/16, 112 at 1/16, the small one's 16, 16, 24, 40, 48 at the same sides.
     """
-    return front("mobilenetv3", stages(size), cut=cut, resolution=resolution, classes=classes, exit=exit)
+    return front("mobilenetv3", stages(size), cut=cut, resolution=resolution, classes=classes)
 
 
 def pretrained(weights: Mapping[str, Tensor], **arguments: Any) -> dict[str, Tensor]:
-    """A Front's state dict without its exit. `weights` has names `features.0.0.weight` ..; arguments as `build`'s."""
-    return adopt(build(**arguments | {"exit": False}), weights, original)
+    """A Front's state dict. `weights` has names `features.0.0.weight` ..; arguments as `build`'s."""
+    return adopt(build(**arguments), weights, original)

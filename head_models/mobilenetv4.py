@@ -16,15 +16,13 @@ PIXELS = {"height": 224, "width": 224, "mean": (0.485, 0.456, 0.406), "std": (0.
 OUTPUT = "classes"
 
 
-def build(
-    *, classes: int = 1000, resolution: int = 224, cut: int = 3, size: str = "small", exit: bool = False
-) -> Front:
+def build(*, classes: int = 1000, resolution: int = 224, cut: int = 3, size: str = "small") -> Front:
     """size: small, medium or large. cut: stages passed, 1 to 5; the small one's give 32 channels at 1/2 of the side,
     32 at 1/4, 64 at 1/8, 96 at 1/16, 128 at 1/32.
     """
-    return front("mobilenetv4", stages(size), cut=cut, resolution=resolution, classes=classes, exit=exit)
+    return front("mobilenetv4", stages(size), cut=cut, resolution=resolution, classes=classes)
 
 
 def pretrained(weights: Mapping[str, Tensor], **arguments: Any) -> dict[str, Tensor]:
-    """A Front's state dict without its exit. `weights` has names `conv_stem.weight` ..; arguments as `build`'s."""
-    return adopt(build(**arguments | {"exit": False}), weights, original)
+    """A Front's state dict. `weights` has names `conv_stem.weight` ..; arguments as `build`'s."""
+    return adopt(build(**arguments), weights, original)

@@ -2,7 +2,7 @@
 
     name-version/
       manifest.toml        everything declared; its SHA-256 names the bundle
-      head/<stage>.onnx    stem, exit, encoder_1 .. encoder_G
+      head/<stage>.onnx    stem, exit_1 .. exit_E, encoder_1 .. encoder_G
       head.safetensors     the same weights for the torch runner
       tables.npz  calibration.json  golden.npz
       tail.onnx  tail.safetensors  whole.onnx          server side: they never leave it

@@ -1,7 +1,7 @@
 """What was measured when a bundle was made: bytes and accuracy at every operating point.
 
-From the split `calibrate`, which training did not see. The exit's rule is chosen on it, so the exit's curve
-here is no held-out figure; test images appear in benchmarks only.
+From the split `calibrate`, which training did not see. The exits' threshold is chosen on it: their curve here is no
+held-out figure, what is certified of it is. Test images appear in benchmarks only.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from splitrt.errors import BundleError
 
@@ -31,12 +31,50 @@ class Point(Table):
     accuracy: float = Field(ge=0, le=1)
 
 
-class ExitCurve(Table):
-    """The early exit on the same images: its accuracy, and how often it would answer at its threshold."""
+class Level(Table):
+    """A threshold that was looked at: what share of the images exits there, and what share is lost by it."""
 
-    accuracy: float
-    share_at_threshold: float
-    accuracy_at_threshold: float | None  # None: nothing exits
+    threshold: float
+    share: float
+    risk: float
+
+
+class Remote(Table):
+    """How often the server is right at a point, in each bin of the device's own confidence."""
+
+    width: int
+    bits: int
+    right: tuple[float, ...]
+
+
+class ExitCurve(Table):
+    """The exits on the same images, and what is promised of them at the threshold of the manifest.
+
+    With probability at least 1 - delta over the draw of these images, exits lose at most a share epsilon of all frames
+    like them. A loss: an exit answers otherwise than the label where the undivided model answers like it. Without
+    labels the undivided model's answer is the label.
+    """
+
+    accuracy: float  # of the device's own answer, asked for every frame: of the first exit that is sure, else the last
+    epsilon: float = Field(gt=0, lt=1)
+    delta: float = Field(gt=0, lt=1)
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")  # SHA-256 of the images' bytes and labels
+    share: float
+    risk: float
+    shares: tuple[float, ...]  # that each exit answers
+    differing: float  # upper bound, at delta: share that exits and that the server answers otherwise
+    curve: tuple[Level, ...]
+    edges: tuple[float, ...] = Field(min_length=1)  # lower ends of bins of confidence
+    own: tuple[float, ...]  # in each bin: how often the device's own answer is right
+    remote: tuple[Remote, ...]
+
+    @model_validator(mode="after")
+    def _sound(self) -> ExitCurve:
+        if list(self.edges) != sorted(set(self.edges)):
+            raise ValueError(f"exit.edges must rise strictly, got {list(self.edges)[:4]}")
+        if any(len(one) != len(self.edges) for one in (self.own, *(point.right for point in self.remote))):
+            raise ValueError(f"exit.own and exit.remote must have a number for each of {len(self.edges)} bins")
+        return self
 
 
 class Calibration(Table):

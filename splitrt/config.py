@@ -73,6 +73,12 @@ class ClientConfig(Table):
     in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
     deltas: bool = False  # for video: send frames as differences to answered ones where that is smaller
     degrade: bool = False  # send frames in chunks: late ones cost width, not the frame
+    audit_share: float = Field(0.01, ge=0, le=1)  # of frames that would exit: sent all the same, to be compared
+    audit_seed: int = 0
+    price_per_s: float = Field(2.0, ge=0)  # right answers that are given up for an answer a second earlier,
+    price_per_kb: float = Field(0.0, ge=0)  # for a kilobyte less on the link
+    price_per_joule: float = Field(0.0, ge=0)  # and for a joule less of the radio's
+    radio_w: float = Field(1.0, ge=0)  # what the radio takes while it sends
     threads: int = Field(1, ge=1, le=64)
     runner: Literal["onnx", "torch"] = "onnx"
     tls_ca: Path | None = None  # given: TLS, and the server's certificate must be of this authority

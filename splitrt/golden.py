@@ -1,6 +1,6 @@
 """A bundle's golden sample: one photograph and every stage's output for it, re-run at each start.
 
-Shape letters: C Z channels, H W space, N outputs, K widths.
+Shape letters: E exits, C Z channels, H W space, N outputs, K widths.
 Two machines may run the same graph and disagree: another runtime, another instruction set, a damaged
 file. What was computed when the bundle was made is compared with what this machine computes now; a
 difference beyond the manifest's tolerance refuses to start and says by how much.
@@ -27,7 +27,7 @@ MAX_GOLDEN_BYTES = 256 << 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
     frame_HWC: Array  # uint8 photograph
-    exit_N: Array  # the exit's logits; empty where there is no exit
+    exits_EN: Array  # every exit's logits; empty where there is none
     z_KZHW: Array  # bottleneck values at every width, narrow to wide, before quantisation; channels not sent are 0
     symbols_KZHW: Array  # the same at the most bits
     payload: Array  # the widest of them as coded: bytes

@@ -127,11 +127,30 @@ class Seam(Table):
         return [stop - start for start, stop in zip(stops[:-1], stops[1:], strict=True)]
 
 
-class Exit(Table):
-    """When the device's own answer is sure enough: softmax(logits / temperature) at or above the threshold."""
+class Branch(Table):
+    """Sizes of an exit's branch: a row of blocks of so many channels, hidden ones `expand` times those given."""
+
+    channels: int = Field(ge=1, le=4096)
+    blocks: int = Field(1, ge=1, le=64)
+    expand: int = Field(1, ge=1, le=16)
+
+
+class Exit(Branch):
+    """One exit of a device: its confidence is one of softmax(logits / temperature)."""
 
     temperature: float = Field(gt=0)
+
+
+class Exits(Table):
+    """The device's own answers, cheap first, and how sure one must be before it may be the result.
+
+    One threshold for all of them: that is the path along which it was certified (see splitrt.policy.guarantee).
+    """
+
+    confidence: Literal["top1", "entropy", "margin"] = "top1"
     threshold: float = Field(ge=0, le=1.01)  # above 1: never
+    classes: int = Field(ge=1, le=1 << 20)
+    chain: tuple[Exit, ...] = Field(min_length=1, max_length=8)
 
 
 class Manifest(Table):
@@ -147,7 +166,7 @@ class Manifest(Table):
     seam: Seam
     # Sizes of encoder and decoder; None: the features themselves are sent.
     bottleneck: dict[Literal["hidden", "decoder_hidden"], Annotated[int, Field(ge=1, le=4096)]] | None = None
-    exit: Exit | None = None
+    exits: Exits | None = None
     golden_tolerance: float = Field(gt=0)  # of the logits, absolute; of tensors, as a share of the largest value
     files: dict[str, str]  # path in the bundle -> SHA-256, hex
 

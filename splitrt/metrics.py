@@ -5,7 +5,9 @@ Edges of the time histograms are control budgets: 33, 50 and 100 ms are 30, 20 a
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 BYTES = tuple(float(1 << exponent) for exponent in range(6, 23, 2))
@@ -34,3 +36,57 @@ class ServerMetrics:
             registry=self.registry,
         )  # fmt: skip
         self.ready = Gauge("splitrt_ready", "1 while new work is taken.", registry=self.registry)
+
+
+class Audited(Protocol):
+    """What is counted of exits in service: see splitrt.policy.audit."""
+
+    bound: float
+    frames: int
+    exits: int
+    audited: int
+    alarms: int
+
+    @property
+    def risk(self) -> float: ...
+
+
+class DeviceMetrics:
+    """What a client counts. A device behind a NAT runs no endpoint: whoever wants the text asks for `snapshot`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.frames = Counter(
+            "splitrt_device_frames", "Frames ended, by who answered or why nobody did.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.exit_share = Gauge(
+            "splitrt_exit_share_ratio", "Share of frames that a sure exit would answer.", registry=self.registry
+        )
+        self.exits_audited = Gauge(
+            "splitrt_exits_audited", "Would-be exits sent all the same, to be compared.", registry=self.registry
+        )
+        self.exit_risk = Gauge(
+            "splitrt_exit_risk_ratio",
+            "Estimated share of frames that exit and that the server would answer otherwise.",
+            registry=self.registry,
+        )
+        self.exit_risk_bound = Gauge(
+            "splitrt_exit_risk_bound_ratio", "What calibration found it to be at most.", registry=self.registry
+        )
+        self.exit_alarms = Gauge(
+            "splitrt_exit_alarms", "Times that it was found beyond the bound; exits ask for more each time.",
+            registry=self.registry,
+        )  # fmt: skip
+
+    def follow(self, audit: Audited) -> None:
+        """Show an audit as it is whenever it is looked at."""
+        self.exit_share.set_function(lambda: audit.exits / max(1, audit.frames))
+        self.exits_audited.set_function(lambda: audit.audited)
+        self.exit_risk.set_function(lambda: audit.risk)
+        self.exit_risk_bound.set(audit.bound)
+        self.exit_alarms.set_function(lambda: audit.alarms)
+
+    def snapshot(self) -> str:
+        """Everything in Prometheus' text format, for a file that an agent picks up or a push."""
+        return generate_latest(self.registry).decode()

@@ -35,7 +35,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     from splitrt.bench.made import make_bundle
 
     folder = tmp_path_factory.mktemp("made")
-    return load_bundle(make_bundle(folder, widths=(2, 4), width=0.5, resolution=96, decoder_hidden=16, is_coded=True))
+    return load_bundle(
+        make_bundle(folder, widths=(2, 4), width=0.5, resolution=96, decoder_hidden=16, is_coded=True, exits=2)
+    )
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from splitrt.bundle import Bundle
 from splitrt.calibration import Calibration, ExitCurve, Point, parse_calibration, write_calibration
@@ -24,6 +26,25 @@ POINTS = st.lists(
     max_size=12,
 )
 relaxed = settings(deadline=None)
+
+
+def curve(accuracy: float = 0.8, epsilon: float = 0.02, edges: Sequence[float] = (0.0, 0.5), **more: Any) -> ExitCurve:
+    right = (0.5,) * len(edges)
+    table = {
+        "accuracy": accuracy,
+        "epsilon": epsilon,
+        "delta": 0.1,
+        "digest": "0f" * 32,
+        "share": 0.5,
+        "risk": 0.01,
+        "shares": (0.2, 0.3),
+        "differing": 0.05,
+        "curve": ({"threshold": 0.9, "share": 0.4, "risk": 0.01},),
+        "edges": edges,
+        "own": right,
+        "remote": ({"width": 1, "bits": 4, "right": right},),
+    }
+    return ExitCurve.model_validate(table | more)
 
 
 def calibration(points: list[Point], exit: ExitCurve | None = None) -> Calibration:
@@ -69,10 +90,10 @@ def test_the_front_does_not_depend_on_the_order_of_measuring(points: list[Point]
     points=POINTS,
     exit=st.none()
     | st.builds(
-        ExitCurve,
+        curve,
         accuracy=st.floats(0, 1),
-        share_at_threshold=st.floats(0, 1),
-        accuracy_at_threshold=st.none() | st.floats(0, 1),
+        epsilon=st.floats(0.01, 0.5),
+        edges=st.sets(st.floats(0, 1), min_size=1, max_size=5).map(sorted),
     ),
 )
 def test_what_is_parsed_is_what_was_written(points: list[Point], exit: ExitCurve | None) -> None:
@@ -111,6 +132,25 @@ def test_a_value_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
     parse_calibration(json.dumps(SOUND).encode())
     with pytest.raises(BundleError, match=r"calibration\.json"):
         parse_calibration(json.dumps(SOUND | change).encode())
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"edges": (0.5, 0.0)}, "must rise strictly"),
+        ({"edges": (0.0, 0.0)}, "must rise strictly"),
+        ({"own": (0.5,)}, "a number for each of 2 bins"),
+        ({"remote": ({"width": 1, "bits": 4, "right": (0.5,) * 3},)}, "a number for each of 2 bins"),
+        ({"digest": "0f"}, "digest"),
+        ({"epsilon": 0.0}, "epsilon"),
+        ({"edges": (), "own": (), "remote": ()}, "edges"),
+    ],
+    ids=str,
+)
+def test_an_exit_s_curve_that_cannot_be_is_refused(more: dict[str, Any], named: str) -> None:
+    assert curve()
+    with pytest.raises(ValidationError, match=named):
+        curve(**more)
 
 
 def test_a_calibration_that_does_not_say_is_of_accuracy() -> None:

@@ -25,7 +25,7 @@ def golden() -> Golden:
     draw = np.random.default_rng(0)
     return Golden(
         frame_HWC=draw.integers(0, 256, (8, 8, 3), np.uint8),
-        exit_N=np.empty(0, np.float32),
+        exits_EN=draw.normal(size=(2, 6)).astype(np.float32),
         z_KZHW=draw.normal(size=(2, 4, 2, 2)).astype(np.float32),
         symbols_KZHW=draw.integers(0, 256, (2, 4, 2, 2), np.uint8),
         payload=draw.integers(0, 256, 9, np.uint8),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitrt.errors import BundleError
-from splitrt.manifest import Exit, Manifest, Output, Pixels, Seam, parse_manifest, write_manifest
+from splitrt.manifest import Exit, Exits, Manifest, Output, Pixels, Seam, parse_manifest, write_manifest
 
 DIGEST = "0f" * 32
 POSITIVE = st.floats(1e-30, 1e30)
@@ -55,7 +55,18 @@ MANIFESTS = st.builds(
         sum_channels=st.none() | st.integers(1, 4096),
     ),
     bottleneck=st.none() | st.dictionaries(st.sampled_from(["hidden", "decoder_hidden"]), st.integers(1, 999)),
-    exit=st.none() | st.builds(Exit, temperature=POSITIVE, threshold=st.floats(0, 1.01)),
+    exits=st.none()
+    | st.builds(
+        Exits,
+        threshold=st.floats(0, 1.01),
+        classes=st.integers(1, 1000),
+        confidence=st.sampled_from(["top1", "entropy", "margin"]),
+        chain=st.lists(
+            st.builds(Exit, temperature=POSITIVE, channels=st.integers(1, 4096), blocks=st.integers(1, 64)),
+            min_size=1,
+            max_size=8,
+        ).map(tuple),
+    ),
     golden_tolerance=POSITIVE,
     files=st.dictionaries(st.sampled_from(["tail.onnx", "head/stem.onnx", "tables.npz"]), st.just(DIGEST)),
 )
@@ -72,7 +83,7 @@ def table(**changes: Any) -> dict[str, Any]:
         "pixels": {"height": 128, "width": 128, "mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]},
         "output": {"kind": "classes", "labels": ["sea", "street"]},
         "seam": {"widths": [1, 2, 4], "bits": [2, 8], "height": 16, "width": 16},
-        "exit": {"temperature": 1.0, "threshold": 0.5},
+        "exits": {"threshold": 0.5, "classes": 2, "chain": [{"channels": 8, "temperature": 2.0}]},
         "files": {"tables.npz": DIGEST},
     }
     for dotted, value in changes.items():
@@ -85,11 +96,17 @@ def table(**changes: Any) -> dict[str, Any]:
 
 
 def toml(values: dict[str, Any]) -> bytes:
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    lines = [f"{key} = {inline(value)}" for key, value in values.items() if not isinstance(value, dict)]
     for name, inner in values.items():
         if isinstance(inner, dict):
-            lines += [f"[{name}]", *(f"{json.dumps(key)} = {json.dumps(value)}" for key, value in inner.items())]
+            lines += [f"[{name}]", *(f"{json.dumps(key)} = {inline(value)}" for key, value in inner.items())]
     return "\n".join(lines).encode()
+
+
+def inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {inline(one)}" for key, one in value.items()) + "}"
+    return f"[{', '.join(map(inline, value))}]" if isinstance(value, list) else json.dumps(value)
 
 
 @relaxed
@@ -113,8 +130,8 @@ def test_the_sound_table_of_these_tests_is_sound() -> None:
 
 def test_a_bundle_without_an_exit_has_none() -> None:
     values = table()
-    del values["exit"]
-    assert parse_manifest(toml(values)).exit is None
+    del values["exits"]
+    assert parse_manifest(toml(values)).exits is None
 
 
 @pytest.mark.parametrize(
@@ -153,8 +170,12 @@ def test_a_bundle_without_an_exit_has_none() -> None:
         ("seam.bits", [], "seam.bits"),
         ("seam.height", 0, "seam.height"),
         ("seam.width", 1025, "seam.width"),
-        ("exit.temperature", 0, "exit.temperature"),
-        ("exit.threshold", 1.02, "exit.threshold"),
+        ("exits.threshold", 1.02, "exits.threshold"),
+        ("exits.confidence", "hope", "exits.confidence"),
+        ("exits.classes", 0, "exits.classes"),
+        ("exits.chain", [], "exits.chain"),
+        ("exits.chain", [{"channels": 1}], "exits.chain.0.temperature"),
+        ("exits.chain", [{"channels": 8, "temperature": 0}], "exits.chain.0.temperature"),
         ("surprise", 1, "surprise"),
         ("seam.surprise", 1, "seam.surprise"),
         ("head_arguments", {"widths": [1]}, "head_arguments"),
@@ -180,7 +201,7 @@ def test_a_missing_key_is_refused_by_name(key: str) -> None:
         ("golden_tolerance", 7.25),  # an infinite one would agree with any golden sample
         ("pixels.mean", [0, 7.25, 0]),
         ("pixels.std", [1, 7.25, 1]),
-        ("exit.temperature", 7.25),
+        ("exits.chain", [{"channels": 8, "temperature": 7.25}]),
         ("head_arguments", {"width": 7.25}),
     ],
 )

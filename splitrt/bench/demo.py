@@ -87,10 +87,23 @@ async def run_demo(
     ours = figures.pop("splitrt")
     score = "accuracy" if all(frame.label is not None for frame in frames) else "agreement"
     return Outcome(
-        summary={**ours, "score": score, "deadline_ms": DEADLINE_MS, "baselines": figures},
+        summary={**ours, **_promise(chosen), "score": score, "deadline_ms": DEADLINE_MS, "baselines": figures},
         logs={stream.name: stream.log for stream in streams},
         trace=trace,
     )
+
+
+def _promise(bundle: Bundle) -> dict[str, float]:
+    """What the bundle says of its exits; nothing where it has none."""
+    curve = bundle.calibration.exit
+    if curve is None or bundle.manifest.exits is None:
+        return {}
+    return {
+        "exit_epsilon": curve.epsilon,
+        "exit_delta": curve.delta,
+        "exit_threshold": bundle.manifest.exits.threshold,
+        "calibration_images": bundle.calibration.images,
+    }
 
 
 def reference(bundle: Bundle, frames: Sequence[Labelled]) -> list[str]:

@@ -65,15 +65,13 @@ def measure(asked: Asked) -> Claim:
 def _stages(x_CHW: Any, widest: int) -> dict[str, Callable[[Head], list[Any]]]:
     def whole(head: Head) -> list[Any]:
         features = head.stem(x_CHW)
-        logits = head.exit(features)
-        return [features, head.encode(features, widest), *([] if logits is None else [logits])]
+        return [features, head.encode(features, widest), *head.exits(features)]
 
-    def until_exit(head: Head) -> list[Any]:
+    def until_exits(head: Head) -> list[Any]:
         features = head.stem(x_CHW)
-        logits = head.exit(features)
-        return [features] if logits is None else [logits]
+        return [features, *head.exits(features)]
 
-    return {"stem": lambda head: [head.stem(x_CHW)], "stem and exit": until_exit, "head": whole}
+    return {"stem": lambda head: [head.stem(x_CHW)], "stem and exits": until_exits, "head": whole}
 
 
 def _cpu_ms(work: Callable[[Head], Any], head: Head, runs: int) -> float:

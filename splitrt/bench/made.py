@@ -29,15 +29,18 @@ def make_bundle(
     form: str = "nested",
     channels: int = 0,
     is_coded: bool = False,
+    exits: int = 0,
 ) -> Path:
     """An untrained `mobilenet` bundle under `folder`, with 8-bit points only. Needs the torch extra.
 
-    is_coded: with tables for the range coder; without them frames go as packed or zstd.
+    is_coded: with tables for the range coder; without them frames go as packed or zstd. exits: how many.
     """
     try:
         import torch
 
+        from splitrt.nn.split import Whole
         from splitrt.train.data import Images
+        from splitrt.train.exits import add_exits
         from splitrt.train.export import export_bundle
         from splitrt.train.recipe import Recipe
         from splitrt.train.tables import trained_tables
@@ -64,19 +67,25 @@ def make_bundle(
             },
             "whole": {"epochs": 0},
             "bottleneck": {"epochs": 0, "bits": (8,), "rate_weights": (0.0,)},
+            "exits": {"chain": [{"channels": 16}] * exits, "epsilon": 0.4, "delta": 0.4} if exits else None,
         }
     )
-    split = insert(recipe, *build(recipe))
+    front, back = build(recipe)
+    if recipe.exits is not None:
+        add_exits(front, Whole(front, back).eval(), recipe.exits, recipe)
+    split = insert(recipe, front, back)
     draws = np.random.default_rng(0)
-    frames = draws.integers(0, 256, (8, resolution, resolution, 3), dtype=np.uint8)
-    images = Images(frames_BHWC=frames, labels_B=draws.integers(0, CLASSES, 8), split="calibrate")
+    frames = draws.integers(0, 256, (16, resolution, resolution, 3), dtype=np.uint8)
+    labels = draws.integers(0, CLASSES, 16)
+    images = Images(frames_BHWC=frames[:8], labels_B=labels[:8], split="calibrate")
+    tune = Images(frames_BHWC=frames[8:], labels_B=labels[8:], split="tune")
     for part in (split.head, split.tail, split.whole):
         part.eval()
     tables = trained_tables(split.head, split.tiers, images, recipe)
     if not is_coded:
         tables = Tables(ranges=tables.ranges, priors={})
     out = folder / "made-1"
-    export_bundle(out, recipe, split.head, split.tail, split.whole, tables, images, [], Silent())
+    export_bundle(out, recipe, split.head, split.tail, split.whole, tables, images, [], Silent(), (tune,))
     return out
 
 

@@ -50,11 +50,14 @@ class Slowed:
     def __init__(self, inner: Fixed, factor: float) -> None:
         self._inner, self._factor = inner, factor
 
-    def is_final(self, looked: Looked) -> bool:
-        return self._inner.is_final(looked)
-
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return self._inner.choose(link, left_s, in_flight)
+
+    def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
+        return self._inner.threshold(link, choice)
+
+    def is_final(self, looked: Looked, choice: Choice | None) -> bool:
+        return self._inner.is_final(looked, choice)
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         encoded = self._inner.encode(device, frame, looked, choice)
@@ -63,6 +66,9 @@ class Slowed:
 
     def ended(self, choice: Choice, is_hit: bool) -> None:
         self._inner.ended(choice, is_hit)
+
+    def answered(self, looked: Looked, output: Any) -> None:
+        self._inner.answered(looked, output)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

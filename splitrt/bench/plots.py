@@ -21,6 +21,20 @@ COLOURS = {
 
 def figure(rows: int, height: float = 2.2) -> tuple[Any, Any]:
     """A figure of stacked axes that share time."""
+    size = (10, 1 + height * rows)
+    drawing: tuple[Any, Any] = _pyplot().subplots(
+        rows, 1, sharex=True, figsize=size, layout="constrained", squeeze=False
+    )
+    return drawing
+
+
+def panels(columns: int) -> tuple[Any, Any]:
+    """A figure of axes side by side, each of its own."""
+    drawing: tuple[Any, Any] = _pyplot().subplots(1, columns, figsize=(5.5 * columns, 4.5), layout="constrained")
+    return drawing
+
+
+def _pyplot() -> Any:
     try:
         import matplotlib as mpl
     except ImportError:
@@ -28,7 +42,7 @@ def figure(rows: int, height: float = 2.2) -> tuple[Any, Any]:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    return pyplot.subplots(rows, 1, sharex=True, figsize=(10, 1 + height * rows), layout="constrained", squeeze=False)
+    return pyplot
 
 
 def save(drawing: Any, file: Path) -> None:

@@ -19,6 +19,7 @@ from splitrt.output import print_table, write_json
 CLAIMS = {
     "codec": "splitrt.bench.codec",
     "control": "splitrt.bench.control",
+    "exits": "splitrt.bench.exits",
     "frame": "splitrt.bench.frame",
     "head": "splitrt.bench.head",
     "plan": "splitrt.bench.plan",

@@ -38,7 +38,6 @@ RECIPE: dict[str, Any] = {
     "family": "resnet",
     "data": "cifar10",
     "model": {"classes": 10, "depth": 20, "cut": 2},
-    "head": {"exit": False},
     "pixels": {"height": 32, "width": 32, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},
     "seam": {"widths": (4, 8, 16), "bits": (4,), "hidden": 24, "decoder_hidden": 96},
     "pretrained": {"weights": "cifar10/resnet20.safetensors"},

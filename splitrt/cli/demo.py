@@ -114,3 +114,11 @@ def _report(summary: dict[str, Any], quiet: bool) -> None:
     print_table(
         "30 s over a commuter's link" if summary["frames"] == 300 else "demo", columns[0], columns[1:], quiet=quiet
     )
+    if "exit_epsilon" in summary:
+        typer.echo(
+            f"exits answered {100 * summary['share_exit']:.0f} % of splitrt's frames here. Certified on "
+            f"{summary['calibration_images']} calibration images: with probability "
+            f"{100 * (1 - summary['exit_delta']):g} %, of frames like them at most {100 * summary['exit_epsilon']:g} % "
+            "lose the undivided model's right answer by an exit; forced answers (fallbacks) are not covered",
+            err=quiet,
+        )

@@ -52,6 +52,13 @@ def show(
     rows = [[p.width, p.bits, p.payload_bytes_mean, p.payload_bytes_p95, 100 * p.accuracy] for p in calibration.points]
     title = f"{bundle.name}: {bundle.manifest.family}, bottleneck {seam.channels} x {seam.height} x {seam.width}"
     print_table(title, ["width", "bits", "payload bytes", "95th percentile", "accuracy %"], rows, quiet=quiet)
+    curve, exits = calibration.exit, bundle.manifest.exits
+    if curve is not None and exits is not None:
+        typer.echo(
+            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f}: {100 * curve.share:.0f} % of frames,"
+            f" of which they lose {100 * curve.epsilon:g} % at most, with probability {100 * (1 - curve.delta):g} %",
+            err=quiet,
+        )
     write_json({"manifest": bundle.manifest.model_dump(), "calibration": calibration.model_dump()}, json)
 
 

@@ -17,18 +17,23 @@ def train(
         Path | None, typer.Option(help="Folder of the data sets. Default: the one SPLITRT_DATA names.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    bundle: Annotated[
+        str | None, typer.Option(help="Add the recipe's exits to this bundle, whose other weights stay as they are.")
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
 ) -> None:
     """Train, distil, calibrate and export. An interrupted run goes on after its last whole epoch, to the same result.
 
     Example: splitrt train recipes/photos.toml --out runs --data data
     """
+    from splitrt.bundle import find_bundle
     from splitrt.config import data_folder
     from splitrt.errors import ConfigError
 
     try:
         import torch
 
+        from splitrt.train.extend import extend
         from splitrt.train.recipe import read_recipe
         from splitrt.train.train import train as run
     except ImportError as error:
@@ -41,7 +46,10 @@ def train(
     if seed is not None:
         asked = asked.model_copy(update={"seed": seed})
     with Terminal() as watch:
-        run(asked, folder, out, watch)
+        if bundle is None:
+            run(asked, folder, out, watch)
+        else:
+            extend(find_bundle(bundle), asked, folder, out, watch)
 
 
 class Terminal(AbstractContextManager["Terminal"]):

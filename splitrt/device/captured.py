@@ -47,7 +47,7 @@ class CapturedDevice:
             raise InvalidInput(f"inputs must be {len(wanted)} tensors ({', '.join(names)}), got {len(given)}")
         return tuple(_tensor(one, spec) for one, spec in zip(given, wanted, strict=True))
 
-    def look(self, frame: Any) -> Looked:
+    def look(self, frame: Any, threshold: float | None = None) -> Looked:
         started = time.perf_counter()
         wanted = self.bundle.manifest.pixels
         if wanted is not None:

@@ -7,8 +7,9 @@ until all of it is answered or its owner takes it back at its deadline.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 from splitrt.device.link import Sending
 from splitrt.errors import SplitError, Withdrawn
@@ -23,8 +24,9 @@ PIECE_BYTES = 1_380  # payload in a message: with its framing, TLS and TCP about
 class ChunkQueue:
     most_bytes = PIECE_BYTES
 
-    def __init__(self, degrading: Degrading, clock: Callable[[], float]) -> None:
-        self._degrading, self._clock = degrading, clock
+    def __init__(self, degrading: Degrading, rungs: Sequence[int], clock: Callable[[], float]) -> None:
+        """rungs: how many chunks make each step of the ladder that `degrading` climbs."""
+        self._degrading, self._rungs, self._clock = degrading, rungs, clock
         self._frames: dict[int, Sending] = {}
         self._changed = asyncio.Event()
         self._is_held = False
@@ -34,8 +36,10 @@ class ChunkQueue:
         sending.is_acked = True
         self._frames[seq] = sending
         self._degrading.add(seq, self._clock(), sending.deadline_at)
-        for messages in sending.chunks:
-            self._degrading.append(seq, [link_bytes([message]) for message in messages])
+        for start, stop in pairwise((0, *self._rungs)):
+            messages = [message for chunk in sending.chunks[start:stop] for message in chunk]
+            if messages:  # a frame of fewer chunks is over
+                self._degrading.append(seq, [link_bytes([message]) for message in messages])
         self._changed.set()
 
     def withdraw(self, sending: Sending) -> bool:

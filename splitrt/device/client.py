@@ -39,6 +39,7 @@ from splitrt.errors import (
     Overloaded,
     SplitError,
 )
+from splitrt.metrics import DeviceMetrics
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
@@ -63,7 +64,10 @@ class AsyncClient:
         self.estimate = estimate
         self.config = config
         self._device = device
-        self._strategy = strategy or Adaptive(device.bundle)
+        self._strategy = strategy or Adaptive(device.bundle, config)
+        self.metrics = DeviceMetrics()
+        if isinstance(self._strategy, Adaptive) and self._strategy.audit is not None:
+            self.metrics.follow(self._strategy.audit)
         self._tables = tables_prefix(device.bundle.tables.digest())
         self._seq = itertools.count(1)
         self._waiting: deque[Pending] = deque()
@@ -134,6 +138,7 @@ class AsyncClient:
         )
         overdue = self._loop.call_at(pending.deadline_at, self._expire, pending)
         pending.done.add_done_callback(lambda _: overdue.cancel())
+        pending.done.add_done_callback(self._count)
         self._waiting.append(pending)
         if len(self._waiting) > self.config.max_waiting + self._lane.is_free:
             displaced = self._waiting.popleft()
@@ -145,7 +150,8 @@ class AsyncClient:
         if self._lane.is_free and self._waiting:
             pending = self._waiting.popleft()
             self._running.add(pending)
-            looking = self._lane.enter(pending.frame, self._choose(pending, self._lane.expected_s))
+            choice = self._choose(pending, self._lane.expected_s)
+            looking = self._lane.enter(pending.frame, choice, self._strategy.threshold(self.estimate, choice))
             pending.task = self._loop.create_task(self._run(pending, looking))
             pending.task.add_done_callback(lambda _: self._running.discard(pending))
 
@@ -173,7 +179,7 @@ class AsyncClient:
         # Shielded: the head works on, and frees itself for the next frame, when this one's time is up.
         looked, encoded = await asyncio.shield(looking)
         pending.looked = looked
-        if self._strategy.is_final(looked):
+        if looked.is_final:
             pending.end(self._result(pending, looked.answer))
             return
         error: SplitError = LinkLost("the link is not expected to answer in time")
@@ -189,7 +195,9 @@ class AsyncClient:
             if reply.error is None:
                 if pending.choice is not None:
                     self._strategy.ended(pending.choice, True)
-                pending.end(self._remote(pending, reply))
+                result = self._remote(pending, reply)
+                self._strategy.answered(looked, result.output)
+                pending.end(result)
                 return
             encoded, error = None, reply.error
             if not error.retryable:
@@ -271,6 +279,13 @@ class AsyncClient:
         else:
             answer = pending.looked.answer
             pending.end(pending.result(self.bundle.manifest, "fallback", answer, self._loop.time()))
+
+    def _count(self, done: asyncio.Future[Result]) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        outcome = getattr(error, "code", "internal") if error is not None else done.result().source
+        self.metrics.frames.labels(outcome).inc()
 
     def _result(self, pending: Pending, answer: Any) -> Result:
         return pending.result(self.bundle.manifest, "exit", answer, self._loop.time())

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from splitrt.bundle import Bundle
@@ -61,14 +62,14 @@ async def connect_async(
         queue = None
         if config.degrade:
             queue = chunk_queue(Ladder.of(chosen), estimate, asyncio.get_running_loop().time)
-            strategy = strategy or Degrade
+            strategy = strategy or partial(Degrade, config=config)
         link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config), lost, queue=queue)
         await stack.enter_async_context(link)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
                 await link.wait_up()
         except TimeoutError:
-            if chosen.manifest.exit is None:
+            if chosen.manifest.exits is None:
                 raise LinkLost(f"no server of {', '.join(config.servers)} answered: {link.last_error}") from None
             log.warning("no server answers yet (%s): the device answers alone", link.last_error)
         chosen_strategy = strategy(chosen) if strategy else None

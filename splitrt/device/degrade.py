@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from splitrt.bundle import Bundle
+from splitrt.calibration import Point
 from splitrt.config import ClientConfig
 from splitrt.device.chunk_queue import ChunkQueue
 from splitrt.device.local import BottleneckDevice, Device, Encoded, Looked
@@ -27,43 +26,42 @@ from splitrt.policy.queue import InFlight
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """What a frame is worth with its first chunks, one a width, and what they weigh on the link together."""
+    """The rungs that a frame climbs: so many of its chunks, one a width, what they weigh on the link and are worth.
 
-    widths: tuple[int, ...]
+    A width that is no better than what comes before it, or than the device's own answer, is climbed past.
+    """
+
+    width: int  # with all chunks
     bits: int
+    chunks: tuple[int, ...]
     link_bytes: tuple[float, ...]
     accuracy: tuple[float, ...]
     local_accuracy: float
-    least_chunks: int  # whose answer beats the device's own
 
     @classmethod
     def of(cls, bundle: Bundle) -> Ladder:
-        """At the bit depth of the best accuracy. Raises ConfigError where widths are not nested."""
-        seam, curve = bundle.manifest.seam, bundle.calibration.exit
+        """At the bit depth of the best accuracy. Raises ConfigError where widths are not nested or none is worth it."""
+        name, seam, curve = bundle.manifest.name, bundle.manifest.seam, bundle.calibration.exit
         if seam.tensors or seam.sum_channels:
-            raise ConfigError(
-                f"frames degrade where the widths of a bundle are nested, those of {bundle.manifest.name} are not"
-            )
+            raise ConfigError(f"frames degrade where a bundle's widths are nested, those of {name} are not")
         local = curve.accuracy if curve else 0.0
         bits = max(bundle.calibration.points, key=lambda point: (point.accuracy, -point.payload_bytes_mean)).bits
         points = sorted((one for one in bundle.calibration.points if one.bits == bits), key=lambda one: one.width)
-        # A width that is no better than a narrower one is climbed past: its gain is that of the next that is.
-        corners = [(0.0, local)]
-        for point in points:
-            if point.accuracy > corners[-1][1]:
-                corners.append((point.payload_bytes_mean + HEADER_BYTES, point.accuracy))
-        if len(corners) == 1:
-            raise ConfigError(f"no width of {bundle.manifest.name} beats the device's own answer, {local:.3f}")
-        useful = [one for one in points if one.payload_bytes_mean + HEADER_BYTES <= corners[-1][0]]
-        sizes = [one.payload_bytes_mean + HEADER_BYTES for one in useful]
-        accuracy = np.interp(sizes, [size for size, _ in corners], [right for _, right in corners])
+        rungs: list[tuple[int, Point]] = []
+        for chunks, point in enumerate(points, 1):
+            if point.accuracy > (rungs[-1][1].accuracy if rungs else local):
+                rungs.append((chunks, point))
+        if not rungs:
+            raise ConfigError(
+                f"frames degrade where a width beats the device's own answer ({local:.3f}), {name} has none"
+            )
         return cls(
-            widths=tuple(one.width for one in useful),
+            width=rungs[-1][1].width,
             bits=bits,
-            link_bytes=tuple(sizes),
-            accuracy=tuple(accuracy.tolist()),
+            chunks=tuple(chunks for chunks, _ in rungs),
+            link_bytes=tuple(point.payload_bytes_mean + HEADER_BYTES for _, point in rungs),
+            accuracy=tuple(point.accuracy for _, point in rungs),
             local_accuracy=local,
-            least_chunks=1 + next(k for k, one in enumerate(useful) if one.accuracy > local),
         )
 
 
@@ -71,14 +69,14 @@ class Degrade(Adaptive):
     """Exit when sure; else all that is worth it, in chunks."""
 
     def __init__(self, bundle: Bundle, config: ClientConfig | None = None) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, config)
         ladder = Ladder.of(bundle)
         self._choice = Choice(
-            width=ladder.widths[-1],
+            width=ladder.width,
             bits=ladder.bits,
             link_bytes=ladder.link_bytes[-1],
             accuracy=ladder.accuracy[-1],
-            least_chunks=ladder.least_chunks,
+            least_chunks=ladder.chunks[0],
         )
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
@@ -92,4 +90,4 @@ class Degrade(Adaptive):
 def chunk_queue(ladder: Ladder, estimate: LinkEstimate, clock: Callable[[], float]) -> ChunkQueue:
     """The queue of a stream of such frames."""
     commits = Commits(ladder.link_bytes, ladder.accuracy, ladder.local_accuracy)
-    return ChunkQueue(Degrading(estimate, commits), clock)
+    return ChunkQueue(Degrading(estimate, commits), ladder.chunks, clock)

@@ -3,7 +3,7 @@
 Shape letters: F feature channels, Z bottleneck channels, K channels of one group, M hidden channels so far,
 H W space, N classes.
 
-    features = stem(x) ── exit(features) ── sure? done
+    features = stem(x) ── exits(features): one after the other ── sure? done
                       └── encode(features, width): links 1 .. k, each reading what those before it carry on
 
 All sessions are open from the start: a width switch is an argument, nothing is loaded or rebuilt.
@@ -11,6 +11,7 @@ All sessions are open from the start: a width switch is an argument, nothing is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
@@ -32,8 +33,8 @@ class Head(Protocol):
     def stem(self, x_CHW: Float32) -> Float32:
         """A normalised frame -> features_1FHW."""
 
-    def exit(self, features_1FHW: Float32) -> Float32 | None:
-        """logits_N of the early exit; None where the bundle has none."""
+    def exits(self, features_1FHW: Float32) -> Iterator[Float32]:
+        """logits_N of each early exit, cheap first; each is computed when it is asked for."""
 
     def encode(self, features_1FHW: Float32, width: int) -> Float32:
         """z_KHW with the width's channels. Raises WidthUnsupported."""
@@ -46,8 +47,8 @@ class OnnxHead:
         self._widths = bundle.manifest.seam.widths
         self._is_sum = bundle.manifest.seam.sum_channels is not None
         self._stem = open_session(bundle.path("head/stem.onnx"), threads)
-        has_exit = bundle.manifest.exit is not None
-        self._exit = open_session(bundle.path("head/exit.onnx"), threads) if has_exit else None
+        count = len(bundle.manifest.exits.chain) if bundle.manifest.exits is not None else 0
+        self._exits = [open_session(bundle.path(f"head/exit_{k}.onnx"), threads) for k in range(1, count + 1)]
         self._groups = [
             open_session(bundle.path(f"head/encoder_{k}.onnx"), threads) for k in range(1, len(self._widths) + 1)
         ]
@@ -56,11 +57,11 @@ class OnnxHead:
         features: Float32 = self._stem.run(None, {"frame": x_CHW[None]})[0]
         return features
 
-    def exit(self, features_1FHW: Float32) -> Float32 | None:
-        if self._exit is None:
-            return None
-        logits: Float32 = self._exit.run(None, {"features": features_1FHW})[0][0]
-        return logits
+    def exits(self, features_1FHW: Float32) -> Iterator[Float32]:
+        carried = features_1FHW
+        for session in self._exits:
+            logits_1N, carried = session.run(None, {"features": carried})
+            yield logits_1N[0]
 
     def encode(self, features_1FHW: Float32, width: int) -> Float32:
         inputs, outputs = {"features": features_1FHW}, []
@@ -86,9 +87,9 @@ def check_golden(bundle: Bundle, head: Head) -> float:
     tolerance, wanted = manifest.golden_tolerance, manifest.photograph
     frame_HWC = pixels.fit(golden.frame_HWC, wanted.height, wanted.width, wanted.fit)
     features = head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std))
-    logits_N, worst = head.exit(features), 0.0
-    if logits_N is not None:
-        worst = agree("exit", logits_N, golden.exit_N, tolerance)
+    worst = 0.0
+    for place, logits_N in enumerate(head.exits(features)):
+        worst = max(worst, agree(f"exit {place + 1}", logits_N, golden.exits_EN[place], tolerance))
     bits, off = max(manifest.seam.bits), []
     for place, width in enumerate(manifest.seam.widths):
         sent = manifest.seam.channels_at(width)

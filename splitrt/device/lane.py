@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from splitrt.device.local import Device, Encoded, Looked
@@ -31,14 +32,17 @@ class Lane:
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="head")
 
-    def enter(self, frame: Any, choice: Choice | None) -> Looking:
-        """Look at a frame, and encode it for `choice` where its answer is not final. The lane must be free."""
+    def enter(self, frame: Any, choice: Choice | None, threshold: float | None = None) -> Looking:
+        """Look at a frame, and encode it for `choice` where its answer is not final. The lane must be free.
+
+        threshold: the confidence that makes an answer a sure one; none: the certified one.
+        """
         self.is_free = False
         if 0 < self.expected_s < SHORT_S:
             looking: Looking = self._loop.create_future()
-            self._loop.call_soon(self._work_here, looking, frame, choice)
+            self._loop.call_soon(self._work_here, looking, frame, choice, threshold)
         else:
-            looking = self._loop.run_in_executor(self._thread, self._work, frame, choice)
+            looking = self._loop.run_in_executor(self._thread, self._work, frame, choice, threshold)
         looking.add_done_callback(self._left)
         return looking
 
@@ -54,15 +58,16 @@ class Lane:
         self._on_free = lambda: None
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _work(self, frame: Any, choice: Choice | None) -> tuple[Looked, Encoded | None]:
-        looked = self._device.look(frame)
-        if choice is None or self._strategy.is_final(looked):
+    def _work(self, frame: Any, choice: Choice | None, threshold: float | None) -> tuple[Looked, Encoded | None]:
+        looked = self._device.look(frame, threshold)
+        looked = replace(looked, is_final=self._strategy.is_final(looked, choice))
+        if choice is None or looked.is_final:
             return looked, None
         return looked, self._strategy.encode(self._device, frame, looked, choice)
 
-    def _work_here(self, looking: Looking, frame: Any, choice: Choice | None) -> None:
+    def _work_here(self, looking: Looking, frame: Any, choice: Choice | None, threshold: float | None) -> None:
         try:
-            looking.set_result(self._work(frame, choice))
+            looking.set_result(self._work(frame, choice, threshold))
         except Exception as error:  # as the thread's future would: whoever awaits it sees it
             looking.set_exception(error)
 

@@ -22,17 +22,19 @@ from splitrt.device.head import Head, check_golden
 from splitrt.device.image import to_frame
 from splitrt.device.result import Array, Boxes, Classes, found_boxes, found_classes
 from splitrt.manifest import Pixels
+from splitrt.policy.confidence import confidence
 
 UInt8 = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """A frame after stem and exit."""
+    """A frame after stem and exits."""
 
     features: Any  # what the encoder reads
     answer: Classes | Boxes | Array | None  # the device's own; None where the bundle has no exit
-    is_sure: bool
+    is_sure: bool  # of the answer, by the threshold asked for
+    is_final: bool = False  # sure, and not sent all the same
     head_s: float
 
 
@@ -77,8 +79,11 @@ class Device(Protocol):
     def take(self, given: Any) -> Any:
         """What a caller gave, checked and copied. Raises InvalidInput."""
 
-    def look(self, frame: Any) -> Looked:
-        """All that comes before it is known whether and how the frame is sent."""
+    def look(self, frame: Any, threshold: float | None = None) -> Looked:
+        """All that comes before it is known whether and how the frame is sent.
+
+        threshold: the confidence that makes an answer of the device's own a sure one; none: the certified one.
+        """
 
     def encode(self, looked: Looked, width: int, bits: int) -> Encoded:
         """The bytes to send at an operating point. Raises InvalidInput on NaN."""
@@ -94,7 +99,7 @@ class Device(Protocol):
 
 
 class BottleneckDevice:
-    """Stem, exit, bottleneck and coder of a trained bundle."""
+    """Stem, exits, bottleneck and coder of a trained bundle."""
 
     def __init__(self, bundle: Bundle, head: Head) -> None:
         self.bundle = bundle
@@ -105,19 +110,20 @@ class BottleneckDevice:
         """A photograph, uint8 (H, W, 3)."""
         return to_frame(given)
 
-    def look(self, frame_HWC: UInt8) -> Looked:
-        """Stem and exit."""
+    def look(self, frame_HWC: UInt8, threshold: float | None = None) -> Looked:
+        """Stem and exits, until one is sure."""
         started = time.perf_counter()
-        wanted = self.bundle.manifest.photograph
+        wanted, rule = self.bundle.manifest.photograph, self.bundle.manifest.exits
         fitted = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
         features = self._head.stem(pixels.normalise(fitted, wanted.mean, wanted.std))
-        logits_N = self._head.exit(features)
         answer, is_sure = None, False
-        rule = self.bundle.manifest.exit
-        if logits_N is not None and rule is not None:
-            answer = self.answer(logits_N, rule.temperature)
-            confidence = answer.scores.max() if isinstance(answer, Classes) else 0.0
-            is_sure = bool(confidence >= rule.threshold)
+        if rule is not None:
+            least = rule.threshold if threshold is None else threshold
+            for one, logits_N in zip(rule.chain, self._head.exits(features), strict=True):
+                is_sure = bool(confidence(rule.confidence, logits_N[None], one.temperature)[0] >= least)
+                answer = self.answer(logits_N, one.temperature)
+                if is_sure:
+                    break
         return Looked(features=features, answer=answer, is_sure=is_sure, head_s=time.perf_counter() - started)
 
     def encode(self, looked: Looked, width: int, bits: int) -> Encoded:

@@ -1,30 +1,43 @@
 """How a client treats its frames: ours, and the baselines that the demo and the benchmarks run beside it.
 
-A strategy answers two questions: is the device's own answer final, and what is sent at which point; and it is
+A strategy answers two questions: what is sent at which point, and is the device's own answer final; and it is
 told what became of what it sent. Strategies are values passed to a client, not modes of it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from splitrt.bundle import Bundle
+from splitrt.calibration import ExitCurve
+from splitrt.config import ClientConfig
 from splitrt.device.local import Device, Encoded, Looked
+from splitrt.device.result import Classes
+from splitrt.policy.audit import Audit
 from splitrt.policy.decision import Choice, WholeFrames
 from splitrt.policy.link import LinkEstimate
+from splitrt.policy.price import Gains, Prices
 from splitrt.policy.queue import InFlight
+
+log = logging.getLogger(__name__)
 
 HEADER_BYTES = 46  # ours around a payload: 32 of the message, 14 of HTTP/2 and gRPC
 
 
 class Strategy(Protocol):
-    def is_final(self, looked: Looked) -> bool:
-        """The device's own answer is sent to nobody: it is the result."""
-
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         """Where to send it; None: stay on the device."""
+
+    def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
+        """The confidence that makes an answer of the device's own a sure one; None: the bundle's certified one."""
+
+    def is_final(self, looked: Looked, choice: Choice | None) -> bool:
+        """The device's own answer is sent to nobody: it is the result. Asked once a frame, on the head's thread."""
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         """The bytes to send. Runs on the head's thread."""
@@ -32,21 +45,52 @@ class Strategy(Protocol):
     def ended(self, choice: Choice, is_hit: bool) -> None:
         """A frame sent at this choice was answered in time, or was not."""
 
+    def answered(self, looked: Looked, output: Any) -> None:
+        """What the server said of a frame that the device had an answer of its own to."""
+
 
 class Adaptive:
-    """Exit when sure; else the point of the best expected accuracy at the deadline, a miss covered by the exit."""
+    """Exit when sure; else the point of the best expected accuracy at the deadline, a miss covered by the exit.
 
-    def __init__(self, bundle: Bundle) -> None:
-        exit_curve = bundle.calibration.exit
-        has_exit = bundle.manifest.exit is not None and exit_curve is not None
-        self._frames = WholeFrames(choices_of(bundle), exit_curve.accuracy if exit_curve and has_exit else None)
+    Sure: at or above the certified threshold, and above what the link asks for the frame. No network makes an answer
+    below the former a voluntary one: what is given then is a fallback, counted apart.
+    """
 
-    def is_final(self, looked: Looked) -> bool:
-        return looked.is_sure
+    def __init__(self, bundle: Bundle, config: ClientConfig | None = None) -> None:
+        config = config or ClientConfig()
+        self._rule, curve = bundle.manifest.exits, bundle.calibration.exit
+        has_exit = self._rule is not None and curve is not None
+        self._frames = WholeFrames(choices_of(bundle), curve.accuracy if curve and has_exit else None)
+        self._gains = gains_of(curve) if curve else {}
+        self._prices = Prices(
+            second=config.price_per_s,
+            kilobyte=config.price_per_kb,
+            joule=config.price_per_joule,
+            radio_w=config.radio_w,
+        )
+        self.audit = Audit(curve.differing, curve.delta, config.audit_share, config.audit_seed) if curve else None
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         decided = self._frames.choose(link.outlook(in_flight), in_flight.at + left_s)
         return None if decided is None else replace(decided.choice, in_time=decided.raw)
+
+    def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
+        if self._rule is None or self.audit is None:
+            return None
+        floor = self.audit.tightened(self._rule.threshold)
+        gains = self._gains.get((choice.width, choice.bits)) if choice else None
+        if choice is None or choice.in_time is None or gains is None:
+            return floor
+        in_time = float(self._frames.recalibration.apply(np.array([choice.in_time]))[0])
+        sending_s = choice.link_bytes / link.rate
+        cost = self._prices.of(link.round_trip_s + link.server_s + sending_s, choice.link_bytes, sending_s)
+        return max(floor, gains.threshold(in_time, cost))
+
+    def is_final(self, looked: Looked, choice: Choice | None) -> bool:
+        if self.audit is None:
+            return looked.is_sure
+        is_drawn = self.audit.draw(looked.is_sure, can_send=choice is not None)
+        return looked.is_sure and not is_drawn
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         return device.encode(looked, choice.width, choice.bits)
@@ -55,6 +99,17 @@ class Adaptive:
         if choice.in_time is not None:
             self._frames.recalibration.learn(choice.in_time, is_hit)
 
+    def answered(self, looked: Looked, output: Any) -> None:
+        if self.audit is None or not (looked.is_sure and isinstance(looked.answer, Classes)):
+            return
+        if self.audit.observe(not isinstance(output, Classes) or output.label != looked.answer.label):
+            log.warning(
+                "exits are answered otherwise by the server more often than calibration found (%.3f of all frames, at "
+                "most %.3f): they need more confidence from here on, and the bundle to be calibrated anew",
+                self.audit.risk,
+                self.audit.bound,
+            )
+
 
 class Fixed:
     """Every frame at one point, whatever the link does."""
@@ -62,16 +117,22 @@ class Fixed:
     def __init__(self, width: int, bits: int) -> None:
         self._choice = Choice(width=width, bits=bits, link_bytes=0, accuracy=1)
 
-    def is_final(self, looked: Looked) -> bool:
-        return False
-
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return self._choice
+
+    def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
+        return None
+
+    def is_final(self, looked: Looked, choice: Choice | None) -> bool:
+        return False
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         return device.encode(looked, choice.width, choice.bits)
 
     def ended(self, choice: Choice, is_hit: bool) -> None:
+        """Nothing to learn."""
+
+    def answered(self, looked: Looked, output: Any) -> None:
         """Nothing to learn."""
 
 
@@ -87,18 +148,24 @@ class Photographs(Fixed):
 
 
 class Alone:
-    """The last exit answers every frame; nothing is sent."""
-
-    def is_final(self, looked: Looked) -> bool:
-        return True
+    """The exits answer every frame, the last one where none is sure; nothing is sent."""
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return None
+
+    def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
+        return None
+
+    def is_final(self, looked: Looked, choice: Choice | None) -> bool:
+        return True
 
     def encode(self, device: Device, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         raise AssertionError("a frame that stays on the device is not encoded")
 
     def ended(self, choice: Choice, is_hit: bool) -> None:
+        """Nothing is sent."""
+
+    def answered(self, looked: Looked, output: Any) -> None:
         """Nothing is sent."""
 
 
@@ -113,3 +180,12 @@ def choices_of(bundle: Bundle) -> Sequence[Choice]:
         )
         for point in bundle.calibration.front()
     ]
+
+
+def gains_of(curve: ExitCurve) -> dict[tuple[int, int], Gains]:
+    """What sending a frame at each point gains over the device's own answer, by its confidence."""
+    edge_K, own_K = np.array(curve.edges), np.array(curve.own)
+    return {
+        (point.width, point.bits): Gains(edge_K=edge_K, own_K=own_K, remote_K=np.array(point.right))
+        for point in curve.remote
+    }

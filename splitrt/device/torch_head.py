@@ -5,6 +5,8 @@ Shape letters as in splitrt.device.head.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,6 +16,7 @@ from splitrt import families
 from splitrt.bundle import Bundle
 from splitrt.device.head import group_count
 from splitrt.nn.bottleneck import bottleneck_of
+from splitrt.nn.exits import Exits
 from splitrt.nn.split import Head
 
 Float32 = npt.NDArray[np.float32]
@@ -23,10 +26,11 @@ class TorchHead:
     def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
         manifest = bundle.manifest
         front = families.head_module(manifest.family).build(**manifest.head_arguments)
+        if manifest.exits is not None:
+            front.exits = Exits(front.features, manifest.exits.chain, manifest.exits.classes)
         stride = front.features.height // manifest.seam.height
         self._model = Head(front, stride, bottleneck_of(manifest)).eval().to(device)
         self._model.load_state_dict(load_file(bundle.path("head.safetensors")))
-        self._has_exit = manifest.exit is not None
         self._widths = manifest.seam.widths
         self._device = device
 
@@ -35,12 +39,12 @@ class TorchHead:
         features: Float32 = self._model.stem(torch.from_numpy(x_CHW)[None].to(self._device)).cpu().numpy()
         return features
 
-    @torch.inference_mode()
-    def exit(self, features_1FHW: Float32) -> Float32 | None:
-        if not self._has_exit or self._model.exit is None:
-            return None
-        logits: Float32 = self._model.exit(torch.from_numpy(features_1FHW).to(self._device))[0].cpu().numpy()
-        return logits
+    def exits(self, features_1FHW: Float32) -> Iterator[Float32]:
+        carried = torch.from_numpy(features_1FHW).to(self._device)
+        for branch in self._model.exits or ():
+            with torch.inference_mode():  # not around the yield: it would hold for whoever asks
+                logits_1N, carried = branch(carried)
+            yield logits_1N[0].cpu().numpy()
 
     @torch.inference_mode()
     def encode(self, features_1FHW: Float32, width: int) -> Float32:

@@ -3,23 +3,27 @@
 Shape letters: B batch, F feature channels at the cut, R restored channels, Z bottleneck channels, N outputs,
 H W h w space.
 
-    image ── stem ──┬── exit ── logits                          device
+    image ── stem ──┬── exits ── logits of each                  device
                     └── encoder(width) ── z
     z, width ── decoder ── restored ── body ── outputs          server
     image ── stem ── replaced ── restored ── body ── outputs    the whole model, undivided
 
-A family gives the pieces: `Front` (stem, exit) and `Back` (replaced, body). Any bottleneck goes between them:
+A family gives the pieces: `Front` (stem) and `Back` (replaced, body). Exits are put after any stem (see
+splitrt.nn.exits), and any bottleneck goes between the pieces:
 encoder and decoder together stand for the stage `replaced`, and the decoder restores what that stage would have
 given (head distillation: Matsubara et al., arXiv:2007.15818).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from splitrt.nn.bottleneck import Bottleneck, Decoder, PlainDecoder, PlainEncoder, SlimEncoder
+
+if TYPE_CHECKING:
+    from splitrt.nn.exits import Exits
 
 
 class FeatureShape(NamedTuple):
@@ -50,13 +54,13 @@ class Staged(nn.Sequential):
 
 
 class Front(nn.Module):
-    """The pieces of a device: stem (B, 3, H', W') -> (B, F, H, W), and an exit that reads these features, or none."""
+    """The pieces of a device: stem (B, 3, H', W') -> (B, F, H, W), and exits that read these features, or none."""
 
-    def __init__(self, stem: nn.Module, exit: nn.Module | None, features: FeatureShape) -> None:
+    def __init__(self, stem: nn.Module, features: FeatureShape) -> None:
         super().__init__()
         self.stem = stem
-        self.exit = exit
         self.features = features
+        self.exits: Exits | None = None
 
 
 class Back(nn.Module):
@@ -75,13 +79,13 @@ class Back(nn.Module):
 
 
 class Head(nn.Module):
-    """Device side: `exit` and `encoder` both read what `stem` gives."""
+    """Device side: `exits` and `encoder` both read what `stem` gives."""
 
     def __init__(self, front: Front, stride: int, bottleneck: Bottleneck | None) -> None:
         """stride: side of the features over side of the bottleneck. Without a bottleneck the features are sent."""
         super().__init__()
         self.stem = front.stem
-        self.exit = front.exit
+        self.exits = front.exits
         channels = front.features.channels
         self.encoder: SlimEncoder | PlainEncoder = (
             bottleneck.encoder(channels, stride) if bottleneck else PlainEncoder(channels)

@@ -19,13 +19,11 @@ from dataclasses import dataclass
 from torch import nn
 
 from splitrt.errors import ConfigError
-from splitrt.nn.blocks import classifier
 from splitrt.nn.split import Back, FeatureShape, Front, Staged
 
 Layers = OrderedDict[str, nn.Module]
 
 STRIDE = 32  # side of the frame over side of the last map
-EXIT_FEATURES = 64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,15 +39,14 @@ class Stage:
         return FeatureShape(self.channels, resolution // self.stride, resolution // self.stride)
 
 
-def front(family: str, stages: Sequence[Stage], *, cut: int, resolution: int, classes: int, exit: bool) -> Front:
-    """The first `cut` stages, and an exit if asked for. Raises ConfigError naming what makes no network."""
+def front(family: str, stages: Sequence[Stage], *, cut: int, resolution: int, classes: int) -> Front:
+    """The first `cut` stages. Raises ConfigError naming what makes no network."""
     _check(family, len(stages), cut, resolution, classes)
     layers: Layers = OrderedDict()
     for stage in stages[:cut]:
         layers |= stage.layers
     last = stages[cut - 1]
-    branch = classifier(last.channels, EXIT_FEATURES, classes) if exit else None
-    return Front(nn.Sequential(layers), branch, last.shape(resolution))
+    return Front(nn.Sequential(layers), last.shape(resolution))
 
 
 def back(family: str, stages: Sequence[Stage], answer: Layers, *, cut: int, resolution: int, classes: int) -> Back:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from splitrt.calibration import Calibration
-from splitrt.manifest import Exit
+from splitrt.manifest import Exits
 from splitrt.train.recipe import Recipe
 
 
-def write_card(folder: Path, recipe: Recipe, calibration: Calibration, exit_rule: Exit | None) -> None:
+def write_card(folder: Path, recipe: Recipe, calibration: Calibration, exits: Exits | None) -> None:
     """Numbers of the calibration split only: scores on test images are a benchmark's to report."""
     rows = [
         f"| {point.width} | {point.bits} | {point.payload_bytes_mean:.0f} | {point.payload_bytes_p95:.0f} "
@@ -22,12 +22,13 @@ def write_card(folder: Path, recipe: Recipe, calibration: Calibration, exit_rule
         _origin(recipe),
         "",
         _seam(recipe),
+        *_chain(recipe),
         "",
         f"Measured on the {calibration.images} images of the calibration split, which training did not see; "
         "held-out figures, on test images: `splitrt bench rate`, results under docs/results.",
         "",
         f"- undivided model: {100 * calibration.whole_accuracy:.1f} %",
-        *_exit(calibration, exit_rule),
+        *_exits(calibration, exits),
         "",
         f"| width | bits | payload bytes, mean | 95th percentile | {calibration.score} % |",
         "|---|---|---|---|---|",
@@ -62,16 +63,28 @@ def _seam(recipe: Recipe) -> str:
     return f"Bit depths trained with a rate term: {trained}{more}. Coded under frozen integer tables."
 
 
-def _exit(calibration: Calibration, exit_rule: Exit | None) -> list[str]:
-    curve = calibration.exit
-    if curve is None or exit_rule is None:
-        return ["- no early exit"]
-    at = "never"
-    if curve.accuracy_at_threshold is not None:
-        share, right = 100 * curve.share_at_threshold, 100 * curve.accuracy_at_threshold
-        at = f"{share:.0f} % of frames, {right:.1f} % of them right"
+def _chain(recipe: Recipe) -> list[str]:
+    if recipe.exits is None:
+        return []
+    phase = recipe.exits
+    sizes = ", ".join(f"{one.blocks} blocks of {one.channels} channels" for one in phase.chain)
+    taught = "the undivided model's answers" + (" and labels" if phase.label_weight else ", without labels")
     return [
-        f"- early exit alone: {100 * curve.accuracy:.1f} %",
-        f"- exit at its threshold {exit_rule.threshold:.3f} (temperature {exit_rule.temperature:.2f}): {at}; both were "
-        "chosen on these images, which flatters this line",
+        "",
+        f"Early exits after the stem, each reading what the one before carries on: {sizes}; taught by {taught}.",
+    ]
+
+
+def _exits(calibration: Calibration, exits: Exits | None) -> list[str]:
+    curve = calibration.exit
+    if curve is None or exits is None:
+        return ["- no early exit"]
+    each = ", ".join(f"{100 * share:.0f} %" for share in curve.shares)
+    return [
+        f"- the device's own answer to every frame: {100 * curve.accuracy:.1f} %",
+        f"- exits from a confidence ({exits.confidence}) of {exits.threshold:.3f}: {100 * curve.share:.0f} % of frames "
+        f"(exit by exit {each}), by which {100 * curve.risk:.1f} % of all frames lose the undivided model's right "
+        "answer on these images",
+        f"- certified: with probability at least {100 * (1 - curve.delta):g} % over the draw of the calibration "
+        f"images, exits lose at most {100 * curve.epsilon:g} % of all frames like them; forced answers are not covered",
     ]

@@ -10,6 +10,7 @@ There is no way to name a test split here: benchmarks read it, recipes cannot.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,6 +56,10 @@ class Images:
     def some(self, most: int) -> Images:
         """The first `most`."""
         return Images(frames_BHWC=self.frames_BHWC[:most], labels_B=self.labels_B[:most], split=self.split)
+
+    def digests(self) -> list[bytes]:
+        """SHA-256 of each frame's bytes: the same photograph is the same, whatever split it is named in."""
+        return [hashlib.sha256(frame_HWC.tobytes()).digest() for frame_HWC in self.frames_BHWC]
 
     @property
     def has_labels(self) -> bool:

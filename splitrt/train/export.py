@@ -6,6 +6,7 @@ Shape letters: F features, M hidden, Z bottleneck, C H W frames and space, N cla
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ from splitrt.train.calibrate import bottlenecks, calibrate
 from splitrt.train.card import write_card
 from splitrt.train.data import Images, to_tensor
 from splitrt.train.recipe import Recipe
+from splitrt.train.score import Predict
 from splitrt.watch import Watch
 
 GOLDEN_TOLERANCE = 2e-3  # of outputs and bottleneck values between runtimes and instruction sets
@@ -45,14 +47,16 @@ def export_bundle(
     images: Images,
     labels: list[str],
     watch: Watch,
+    others: Sequence[Images] = (),
 ) -> None:
-    """Write the bundle. `images` is the calibration split: thresholds and rates come from it alone.
+    """Write the bundle. `images` is the calibration split: thresholds and rates come from it alone; `others` are the
+    splits that it must share nothing with, asked for where there are exits.
 
     The folder appears when all of it is there: what an interrupted export leaves is in nobody's way.
     """
     for part in (head, tail, whole):
         part.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    calibration, exit_rule = calibrate(head, tail, whole, tables, images, recipe)
+    calibration, exits = calibrate(head, tail, whole, tables, images, recipe, others)
     watch.line(f"calibrated on {calibration.images} images: {calibration.score} {calibration.whole_accuracy:.3f} whole")
 
     finished, folder = folder, folder.with_name(f".{folder.name}.new")
@@ -61,8 +65,8 @@ def export_bundle(
     golden = golden_sample(head, tail, whole, tables, images, recipe)
     height, width = golden.z_KZHW.shape[2:]
     write_graphs(folder, head, tail, whole, recipe, (tables.channels, height, width))
-    save_file(_weights(head), folder / "head.safetensors")
-    save_file(_weights(tail), folder / "tail.safetensors")
+    save_file(weights_of(head), folder / "head.safetensors")
+    save_file(weights_of(tail), folder / "tail.safetensors")
     tables.save(folder / "tables.npz")
     (folder / "calibration.json").write_bytes(write_calibration(calibration))
     golden.save(folder / "golden.npz")
@@ -86,12 +90,12 @@ def export_bundle(
             sum_channels=seam.channels if is_sum else None,
         ),
         bottleneck=None if is_plain else {"hidden": seam.hidden, "decoder_hidden": seam.decoder_hidden},
-        exit=exit_rule,
+        exits=exits,
         golden_tolerance=GOLDEN_TOLERANCE,
         files=digests(folder),
     )
     (folder / "manifest.toml").write_bytes(write_manifest(manifest))
-    write_card(folder, recipe, calibration, exit_rule)
+    write_card(folder, recipe, calibration, exits)
     folder.rename(finished)
     watch.line(f"written: {finished}")
 
@@ -99,14 +103,13 @@ def export_bundle(
 def write_graphs(
     folder: Path, head: Head, tail: Tail, whole: Whole, recipe: Recipe, seam_CHW: tuple[int, int, int]
 ) -> None:
-    """head/stem, head/exit, head/encoder_k, tail and whole as ONNX; the server's with a free batch size."""
+    """head/stem, head/exit_k, head/encoder_k, tail and whole as ONNX; the server's with a free batch size."""
     side = (recipe.pixels.height, recipe.pixels.width)
     frame_BCHW = torch.zeros(1, 3, *side)
     with torch.inference_mode():
         features_BFHW = head.stem(frame_BCHW)
     export_onnx(head.stem, (frame_BCHW,), folder / "head/stem.onnx", ["frame"], ["features"])
-    if head.exit is not None:
-        export_onnx(head.exit, (features_BFHW,), folder / "head/exit.onnx", ["features"], ["logits"])
+    write_exits(folder, head, features_BFHW)
     carried: tuple[Tensor, ...] = ()
     for k, link in enumerate(head.encoder.links, start=1):
         names = ["features", "hidden"][: 1 + len(carried)]
@@ -118,8 +121,19 @@ def write_graphs(
     export_onnx(whole, (torch.zeros(2, 3, *side),), folder / "whole.onnx", ["frame"], ["outputs"], free_batch=True)
 
 
+def write_exits(folder: Path, head: Head, features_BFHW: Tensor) -> None:
+    """head/exit_k: what the exit before carried on (the first: the features) to logits and what is carried on."""
+    given = features_BFHW
+    for k, branch in enumerate(head.exits or (), start=1):
+        export_onnx(branch, (given,), folder / f"head/exit_{k}.onnx", ["features"], ["logits", "carried"])
+        with torch.inference_mode():
+            given = branch(given)[1]
+
+
 @torch.inference_mode()
-def golden_sample(head: Head, tail: Tail, whole: Whole, tables: Tables, images: Images, recipe: Recipe) -> Golden:
+def golden_sample(
+    head: Head, tail: Tail, whole: Whole | Predict, tables: Tables, images: Images, recipe: Recipe
+) -> Golden:
     """Every stage's output for the first calibration image."""
     first = images.some(1)
     x_BCHW = to_tensor(first.frames_BHWC, recipe.pixels)
@@ -134,10 +148,10 @@ def golden_sample(head: Head, tail: Tail, whole: Whole, tables: Tables, images: 
         symbols.append(_wide(sent_Zhw, tables.channels))
         outputs.append(tail(torch.from_numpy(seen_Zhw)[None], torch.tensor([place]))[0].numpy())
     codec, payload = encode(symbols[-1], bits, tables.prior_at(bits))
-    exit_logits = np.empty(0, np.float32) if head.exit is None else head.exit(head.stem(x_BCHW))[0].numpy()
+    exits = head.exits(head.stem(x_BCHW)) if head.exits is not None else []
     return Golden(
         frame_HWC=first.frames_BHWC[0],
-        exit_N=exit_logits,
+        exits_EN=torch.cat(exits).numpy() if exits else np.empty((0, 0), np.float32),
         z_KZHW=np.stack(values),
         symbols_KZHW=np.stack(symbols),
         payload=np.frombuffer(payload, np.uint8),
@@ -154,5 +168,6 @@ def _wide(narrow_CHW: npt.NDArray[T], channels: int) -> npt.NDArray[T]:
     return wide_CHW
 
 
-def _weights(module: nn.Module) -> dict[str, Tensor]:
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """As safetensors wants them."""
     return {name: value.contiguous() for name, value in module.state_dict().items()}

@@ -45,8 +45,6 @@ def plain_recipe(name: str, family: str, arguments: dict[str, Any], bits: tuple[
         "whole": {"epochs": 0},
     }
     front, _ = build(check_recipe(table, f"splitting {family}"))
-    if front.exit is not None:
-        raise ConfigError(f"an exit needs training: give {family} without one")
     side = dict.fromkeys(("height", "width"), arguments.get("resolution", wanted["height"]))
     seam = {"form": "plain", "widths": (front.features.channels,), "bits": bits}
     return check_recipe(table | {"pixels": wanted | side, "seam": seam}, f"splitting {family}")

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from splitrt import families
 from splitrt.errors import ConfigError
-from splitrt.manifest import Output, Pixels
+from splitrt.manifest import Branch, Output, Pixels
 from splitrt.nn.bottleneck import Bottleneck
 
 
@@ -32,10 +32,9 @@ class Schedule(Table):
 
 
 class WholePhase(Schedule):
-    """The undivided model with its exit, on labels."""
+    """The undivided model on labels, and the exits with it where they have a share of the loss."""
 
     label_smoothing: float = Field(0.05, ge=0, lt=1)
-    exit_weight: float = Field(0.3, ge=0)  # share of the exit's own loss (BranchyNet uses 1)
 
 
 class Pretrained(Table):
@@ -72,6 +71,23 @@ class FinetunePhase(Schedule):
 
     answer_weight: float = Field(1.0, ge=0)
     label_weight: float = Field(0.3, ge=0)
+
+
+class ExitsPhase(Schedule):
+    """Exits after the stem: their sizes, their training, and what is promised of them.
+
+    whole_weight: share of each exit's loss in [whole]'s, so that the stem learns for them (BranchyNet uses 1); epochs:
+    on their own after it, the stem as it is, taught by the undivided model's answers (and labels, by their weight).
+    """
+
+    epochs: int = Field(0, ge=0)
+    chain: tuple[Branch, ...] = Field(min_length=1, max_length=8)  # cheap first; each reads what the one before carries
+    whole_weight: float = Field(0.0, ge=0)
+    answer_weight: float = Field(1.0, ge=0)
+    label_weight: float = Field(0.0, ge=0)
+    confidence: Literal["top1", "entropy", "margin"] = "top1"
+    epsilon: float = Field(0.02, gt=0, lt=1)  # most accuracy that voluntary exits may cost,
+    delta: float = Field(0.1, gt=0, lt=1)  # but for this chance of calibration images that flatter
 
 
 class SeamTable(Table):
@@ -128,11 +144,14 @@ class Recipe(Table):
     pretrained: Pretrained | None = None
     bottleneck: BottleneckPhase = BottleneckPhase(epochs=0)
     finetune: FinetunePhase | None = None
+    exits: ExitsPhase | None = None
 
     @model_validator(mode="after")
     def _one_teacher(self) -> Recipe:
         if (self.whole is None) == (self.pretrained is None):
             raise ValueError("a recipe needs either [whole], to train the undivided model, or [pretrained]")
+        if self.exits is not None and self.exits.whole_weight and self.whole is None:
+            raise ValueError("exits.whole_weight is a share of [whole]'s loss: with [pretrained] it must be 0")
         if not set(self.bottleneck.widths) <= set(self.seam.widths):
             wanted, given = list(self.seam.widths), list(self.bottleneck.widths)
             raise ValueError(f"bottleneck.widths must be among seam.widths {wanted}, got {given}")

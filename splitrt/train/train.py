@@ -20,6 +20,7 @@ from splitrt.train.checkpoint import Curve
 from splitrt.train.curve import add_rows, plot_curve
 from splitrt.train.data import class_names, read_split
 from splitrt.train.distil import Split, finetune, train_bottleneck
+from splitrt.train.exits import add_exits, train_exits
 from splitrt.train.export import export_bundle
 from splitrt.train.recipe import Recipe
 from splitrt.train.tables import trained_tables
@@ -47,15 +48,20 @@ def train(recipe: Recipe, data: Path, out: Path, watch: Watch) -> Path:
     front, back = build(recipe)
     kept, curve_file = out / ".training" / folder.name, out / f"{folder.name}.curve.json"
     if recipe.pretrained is not None:
-        if front.exit is not None:
-            raise ConfigError("an exit needs labels and [whole]: with [pretrained], build the head without one")
         load_weights(front, back, recipe, data / recipe.pretrained.weights)
     else:
+        if recipe.exits is not None and recipe.exits.whole_weight:
+            add_exits(front, Whole(front, back).eval(), recipe.exits, recipe)
         pieces = nn.ModuleList([front, back])
         _phase(_kept(kept, recipe, "whole"), pieces, watch, curve_file,
                lambda path: train_whole(front, back, train_images, tune_images, recipe, watch, path))  # fmt: skip
+    if recipe.exits is not None:
+        whole = Whole(front, back).eval()
+        exits = front.exits or add_exits(front, whole, recipe.exits, recipe)
+        _phase(_kept(kept, recipe, "exits"), exits, watch, curve_file,
+               lambda path: train_exits(front, whole, train_images, tune_images, recipe, watch, path))  # fmt: skip
     split = insert(recipe, front, back)
-    parts = nn.ModuleList([split.head, split.tail, split.tiers])
+    parts = nn.ModuleList([split.head.stem, split.head.encoder, split.tail, split.tiers])
     _phase(_kept(kept, recipe, "bottleneck"), parts, watch, curve_file,
            lambda path: train_bottleneck(split, train_images, tune_images, recipe, watch, path))  # fmt: skip
     if recipe.finetune is not None:
@@ -66,7 +72,8 @@ def train(recipe: Recipe, data: Path, out: Path, watch: Watch) -> Path:
     tables = trained_tables(split.head, split.tiers, counted, recipe)
     calibrate_images = read_split(data, recipe.data, "calibrate", recipe.pixels)
     labels = class_names(data / (recipe.labels or f"{recipe.data}/classes.txt"))
-    export_bundle(folder, recipe, split.head, split.tail, split.whole, tables, calibrate_images, labels, watch)
+    export_bundle(folder, recipe, split.head, split.tail, split.whole, tables, calibrate_images, labels, watch,
+                  (train_images, tune_images))  # fmt: skip
     plot_curve(curve_file)
     shutil.rmtree(kept, ignore_errors=True)
     if kept.parent.is_dir() and not any(kept.parent.iterdir()):
@@ -76,7 +83,14 @@ def train(recipe: Recipe, data: Path, out: Path, watch: Watch) -> Path:
 
 def _kept(folder: Path, recipe: Recipe, phase: str) -> Path:
     """Where a phase's state lies: a name that holds everything which decides it."""
-    later = {"whole": {"seam", "bottleneck", "finetune"}, "bottleneck": {"finetune"}, "finetune": set[str]()}[phase]
+    later = {
+        "whole": {"seam", "bottleneck", "finetune"},
+        "exits": {"seam", "bottleneck", "finetune"},
+        "bottleneck": {"finetune"},
+        "finetune": set[str](),
+    }[phase]
+    if phase != "exits" and (recipe.exits is None or not recipe.exits.whole_weight):
+        later = later | {"exits"}  # the rest is the same with and without exits that were trained apart
     decides = recipe.model_dump_json(exclude=later | {"name", "version", "labels"})
     return folder / f"{phase}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}"
 

@@ -1,4 +1,4 @@
-"""The undivided model and its exit: trained on labels, or from published weights."""
+"""The undivided model, and its exits where they are trained with it: on labels, or from published weights."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from splitrt.errors import ConfigError
 from splitrt.nn.split import Back, Front, Whole
 from splitrt.train.checkpoint import Curve
 from splitrt.train.data import Images
+from splitrt.train.exits import exit_scores
 from splitrt.train.loop import fit
 from splitrt.train.recipe import Recipe
 from splitrt.train.score import score
@@ -28,23 +29,20 @@ def train_whole(
     assert phase is not None
     if not train.has_labels:
         raise ConfigError(f"[whole] needs labels, data {recipe.data!r} has none: use [pretrained]")
-    whole, exit_branch = Whole(front, back), front.exit
+    whole, share = Whole(front, back), recipe.exits.whole_weight if recipe.exits else 0.0
 
     def loss_of(x_BCHW: Tensor, labels_B: Tensor) -> Tensor:
         features_BFHW = front.stem(x_BCHW)
         smooth = phase.label_smoothing
         loss = F.cross_entropy(back.body(back.replaced(features_BFHW)), labels_B, label_smoothing=smooth)
-        if exit_branch is not None:
-            early = F.cross_entropy(exit_branch(features_BFHW), labels_B, label_smoothing=smooth)
-            loss = loss + phase.exit_weight * early
+        if front.exits is not None and share:
+            for early_BN in front.exits(features_BFHW):
+                loss = loss + share * F.cross_entropy(early_BN, labels_B, label_smoothing=smooth)
         return loss
 
     def after_epoch() -> dict[str, float]:
         scores = {"tune_whole": score(whole, whole, tune, recipe.pixels, recipe.output)}
-        if exit_branch is not None:
-            early = score(lambda x: exit_branch(front.stem(x)), whole, tune, recipe.pixels, recipe.output)
-            scores["tune_exit"] = early
-        return scores
+        return scores | exit_scores(front, whole, tune, recipe)
 
     return fit("whole", [front, back], loss_of, train, recipe.pixels, phase, recipe.seed, watch,
                checkpoint=checkpoint, after_epoch=after_epoch)  # fmt: skip

@@ -42,7 +42,7 @@ class Wilful(Fixed):
         super().__init__(8, 4)
         self.width, self.bits, self.stays = 8, 4, False
 
-    def is_final(self, looked: Looked) -> bool:
+    def is_final(self, looked: Looked, choice: Choice | None) -> bool:
         return self.stays
 
     def encode(self, device: Device, frame_HWC: UInt8, looked: Looked, choice: Choice) -> Encoded:

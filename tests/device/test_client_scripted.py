@@ -23,7 +23,6 @@ from splitrt.device.local import BottleneckDevice
 from splitrt.device.result import Classes, Result
 from splitrt.device.strategy import Alone, Fixed, Strategy
 from splitrt.errors import ClientClosed, DeadlineExceeded, InvalidInput, SplitError
-from splitrt.manifest import Exit
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import Frame, Reply
@@ -94,12 +93,13 @@ def head(photos: Bundle) -> Iterator[GatedHead]:
 
 
 def without_exit(bundle: Bundle) -> Bundle:
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"exit": None}))
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"exits": None}))
 
 
 def sure_at(bundle: Bundle, threshold: float) -> Bundle:
-    rule = Exit(temperature=1.0, threshold=threshold)
-    return replace(bundle, manifest=bundle.manifest.model_copy(update={"exit": rule}))
+    assert bundle.manifest.exits is not None
+    rule = bundle.manifest.exits.model_copy(update={"threshold": threshold})
+    return replace(bundle, manifest=bundle.manifest.model_copy(update={"exits": rule}))
 
 
 def check_fallback(result: Result) -> None:

@@ -108,7 +108,7 @@ async def test_streams_that_do_not_degrade_are_answered_once_and_not_acknowledge
 async def test_on_a_fast_link_a_real_client_is_answered_from_all_that_is_worth_sending(
     photos: Bundle, frame_HWC: UInt8
 ) -> None:
-    widest = Ladder.of(photos).widths[-1]
+    widest = Ladder.of(photos).width
     async with (
         serving() as server,
         splitrt.connect_async(

@@ -270,16 +270,6 @@ def test_a_bottleneck_stands_for_the_stage_after_any_cut(family: str, arguments:
     assert tail(widen(z_BCHW, bottleneck.sent), torch.ones(2, dtype=torch.int64)).shape == (2, 10)
 
 
-@pytest.mark.parametrize("family", LAST_CUT)
-def test_an_exit_reads_the_features_and_is_there_only_if_asked_for(family: str) -> None:
-    with torch.device("meta"):
-        front, _ = pieces(family, {"classes": 10})
-        assert front.exit is None
-        front = families.head_module(family).build(classes=10, exit=True).eval()
-        assert front.exit is not None
-        assert front.exit(torch.empty(2, *front.features)).shape == (2, 10)
-
-
 # ── names ───────────────────────────────────────────────────────────────────────────────────────────
 
 

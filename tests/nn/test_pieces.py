@@ -129,14 +129,6 @@ def test_darknet_has_a_stage_for_each_run_after_the_replaced_one(cut: int) -> No
     torch.testing.assert_close(stages[-1], body(restored_BCHW))
 
 
-def test_darknet_s_exit_reads_the_features_and_is_there_only_if_asked_for() -> None:
-    front, _ = pieces("darknet", {"classes": 10, "resolution": 64})
-    assert front.exit is None
-    front = families.head_module("darknet").build(classes=10, resolution=64, exit=True).eval()
-    assert front.exit is not None
-    assert front.exit(torch.rand(2, *front.features)).shape == (2, 10)
-
-
 @pytest.mark.parametrize("side", ["head", "tail"])
 @pytest.mark.parametrize(
     ("family", "arguments", "message"),

@@ -626,10 +626,6 @@ def test_the_device_ends_at_a_quarter_of_the_side_unless_told_otherwise(family: 
     with torch.device("meta"):
         front, _ = halves(family)
         assert front.features.height == front.features.width == SIDE[family] // 4
-        assert front.exit is None
-        front = families.head_module(family).build(classes=10, exit=True).eval()
-        assert front.exit is not None
-        assert front.exit(torch.empty(2, *front.features)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(

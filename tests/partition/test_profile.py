@@ -100,7 +100,7 @@ def test_a_bundles_ways_hold_its_calibrated_points() -> None:
 def test_a_device_profiled_on_this_very_machine_is_about_as_fast(tmp_path: Path) -> None:
     import shutil
 
-    folder = tmp_path / "photos-2"
+    folder = tmp_path / "photos-3"
     shutil.copytree(find_bundle("photos").folder, folder)
     bundle = find_bundle(str(folder))
     profile = profile_device(bundle)

@@ -64,11 +64,11 @@ def test_the_split_comes_closer_to_the_whole(form: str) -> None:
 
 @FORMS
 @pytest.mark.parametrize("method", ["hnd", "ghnd"])
-def test_stem_exit_body_and_teacher_are_untouched_bit_for_bit(form: str, method: str) -> None:
+def test_stem_exits_body_and_teacher_are_untouched_bit_for_bit(form: str, method: str) -> None:
     recipe = recipe_of(seam={"form": form}, bottleneck={"method": method, "epochs": 1})
     split = split_of(recipe)
-    assert split.head.exit is not None
-    frozen = (split.head.stem, split.head.exit, split.tail.body, split.whole)
+    assert split.head.exits is not None
+    frozen = (split.head.stem, split.head.exits, split.tail.body, split.whole)
     before = state_of(*frozen)
     distilled(recipe, split)
     assert same(before, state_of(*frozen))

@@ -52,7 +52,7 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """ResNet-8, split without a bottleneck."""
-    recipe = recipe_of(seam={"form": "plain", "widths": (16,), "bits": (4, 8)}, head={"exit": False})
+    recipe = recipe_of(seam={"form": "plain", "widths": (16,), "bits": (4, 8)}, exits=None)
     front, back = build(recipe)
     for piece in (front, back):
         piece.eval()
@@ -184,7 +184,7 @@ def test_a_plain_split_sends_the_features_and_answers_almost_as_the_whole(plain:
     head, tail = OnnxHead(plain), OnnxTail(plain)
     features_1FHW = features(plain, head)
     np.testing.assert_array_equal(head.encode(features_1FHW, 16), features_1FHW[0])
-    assert plain.manifest.exit is None
+    assert plain.manifest.exits is None
     assert plain.calibration.score == "agreement"
     side = plain.manifest.photograph.height
     x_BCHW = np.random.default_rng(1).normal(size=(1, 3, side, side)).astype(np.float32)
@@ -209,10 +209,10 @@ def tampered(made: Bundle, tmp_path: Path, **changes: Any) -> Bundle:
 
 def test_a_golden_sample_from_elsewhere_refuses_to_start_and_says_by_how_much(made: Bundle, tmp_path: Path) -> None:
     golden = load_golden(made.path("golden.npz"))
-    other = tampered(made, tmp_path, tail_KN=golden.tail_KN + 0.5, exit_N=golden.exit_N + 0.25)
+    other = tampered(made, tmp_path, tail_KN=golden.tail_KN + 0.5, exits_EN=golden.exits_EN + 0.25)
     with pytest.raises(BundleError, match=r"tail at width 2 .* differs by 0\.5"):
         load_worker(other, ServerConfig()).check_golden()
-    with pytest.raises(BundleError, match=r"exit .* differs by 0\.25"):
+    with pytest.raises(BundleError, match=r"exit 1 .* differs by 0\.25"):
         check_golden(other, OnnxHead(other))
 
 
@@ -236,7 +236,7 @@ def test_a_coder_that_reads_other_symbols_refuses_to_start(made: Bundle, tmp_pat
 
 @pytest.mark.parametrize("split", ["train", "tune"])
 def test_a_bundle_is_not_calibrated_on_images_that_training_saw(tmp_path: Path, split: str) -> None:
-    recipe = recipe_of(seam={"form": "plain", "widths": (16,), "bits": (8,)}, head={"exit": False})
+    recipe = recipe_of(seam={"form": "plain", "widths": (16,), "bits": (8,)}, exits=None)
     front, back = build(recipe)
     for piece in (front, back):
         piece.eval()

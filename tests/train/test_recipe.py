@@ -69,7 +69,7 @@ def test_a_wrong_recipe_is_refused_by_the_name_of_what_is_wrong(
         ("", "familly", "familly", "family"),
         ("seam", "widhts", "seam.widhts", "widths"),
         ("seam", "decoder_hiden", "seam.decoder_hiden", "decoder_hidden"),
-        ("whole", "exit_wieght", "whole.exit_wieght", "exit_weight"),
+        ("exits", "whole_wieght", "exits.whole_wieght", "whole_weight"),
         ("bottleneck", "rate_weight", "bottleneck.rate_weight", "rate_weights"),
         ("bottleneck", "leraning_rate", "bottleneck.leraning_rate", "learning_rate"),
         ("finetune", "label_wieght", "finetune.label_wieght", "label_weight"),
@@ -95,10 +95,13 @@ def test_an_unknown_key_like_no_other_gets_the_known_ones_and_no_hint(tmp_path: 
 def test_an_undivided_model_comes_from_one_place(tmp_path: Path) -> None:
     pretrained = '\n[pretrained]\nweights = "some/where.safetensors"\n'
     whole = PHOTOS[PHOTOS.index("[whole]") : PHOTOS.index("[bottleneck]")]
-    for text in (PHOTOS + pretrained, replaced(PHOTOS, whole, "")):
+    photos = replaced(PHOTOS, "whole_weight = 0.3", "")
+    for text in (photos + pretrained, replaced(photos, whole, "")):
         message = refused(tmp_path, text)
         assert "either [whole], to train the undivided model, or [pretrained]" in message
-    read_recipe(written(tmp_path, replaced(PHOTOS, whole, "") + pretrained))
+    read_recipe(written(tmp_path, replaced(photos, whole, "") + pretrained))
+    message = refused(tmp_path, replaced(PHOTOS, whole, "") + pretrained)
+    assert "exits.whole_weight is a share of [whole]'s loss: with [pretrained] it must be 0" in message
 
 
 @pytest.mark.parametrize("weights", ["/etc/passwd", "../x.safetensors", "weights.pt", "a/../b.safetensors", ""])

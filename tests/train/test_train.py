@@ -65,7 +65,7 @@ def states(folder: Path) -> dict[str, bytes]:
 def test_a_course_interrupted_in_every_phase_ends_as_one_that_was_not(photographs: Path, tmp_path: Path) -> None:
     wanted = train(recipe(), photographs, tmp_path / "straight", Heard())
     out = tmp_path / "broken"
-    for phase in ("whole", "bottleneck", "finetune"):
+    for phase in ("whole", "exits", "bottleneck", "finetune"):
         with pytest.raises(KeyboardInterrupt):
             train(recipe(), photographs, out, Heard((phase, 5)))
         assert not (out / "tiny-1").exists()
@@ -79,7 +79,7 @@ def test_a_course_interrupted_in_every_phase_ends_as_one_that_was_not(photograph
     assert load_bundle(folder).tables.digest() == load_bundle(wanted).tables.digest()
     curves = [json.loads((root / "tiny-1.curve.json").read_text()) for root in (out, wanted.parent)]
     assert curves[0] == curves[1]
-    assert [row["phase"] for row in curves[0]] == ["whole"] * 2 + ["bottleneck"] * 2 + ["finetune"] * 2
+    assert [row["phase"] for row in curves[0]] == ["whole"] * 2 + ["exits"] * 2 + ["bottleneck"] * 2 + ["finetune"] * 2
     assert sorted(path.name for path in out.iterdir() if path.suffix != ".png") == ["tiny-1", "tiny-1.curve.json"]
 
     bundle = load_bundle(folder)
@@ -114,7 +114,8 @@ def test_what_an_interrupted_export_leaves_is_in_nobodys_way(photographs: Path, 
     [
         ({"finetune": {"epochs": 1, "batch": 8}}, {"finetune"}),
         ({"seam": {"decoder_hidden": 10}}, {"bottleneck", "finetune"}),
-        ({"model": {"depth": 14}}, {"whole", "bottleneck", "finetune"}),
+        ({"model": {"depth": 14}}, {"whole", "exits", "bottleneck", "finetune"}),
+        ({"exits": {"chain": [{"channels": 4}]}}, {"exits", "finetune"}),
     ],
 )
 def test_phases_up_to_the_first_that_a_recipe_changes_are_taken_over(

@@ -1,4 +1,4 @@
-"""The undivided model and its exit, on labels or from weights."""
+"""The undivided model and its exits, on labels or from weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from tiny import Heard, images_of, recipe_of, same, state_of
 
 from splitrt.errors import ConfigError
-from splitrt.nn.split import Back, Front
+from splitrt.nn.split import Back, Front, Whole
+from splitrt.train.exits import add_exits
 from splitrt.train.recipe import Recipe
 from splitrt.train.train import build
 from splitrt.train.whole import load_weights, train_whole
@@ -29,27 +30,17 @@ def pieces(recipe: Recipe) -> tuple[Front, Back]:
     return build(recipe)
 
 
-@pytest.mark.parametrize("has_exit", [True, False])
-def test_the_whole_and_its_exit_learn(has_exit: bool) -> None:
-    recipe = recipe_of(head={"exit": has_exit}, whole={"epochs": 8})
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_whole_learns_and_its_exits_with_it_where_they_have_a_share(share: float) -> None:
+    recipe = recipe_of(whole={"epochs": 8}, exits={"whole_weight": share})
     front, back = pieces(recipe)
+    assert recipe.exits is not None
+    add_exits(front, Whole(front, back).eval(), recipe.exits, recipe)
     curve = train_whole(front, back, TRAIN, TUNE, recipe, Heard())
     assert curve[-1]["loss"] < curve[0]["loss"]
     assert curve[-1]["tune_whole"] > 0.5  # of four classes
-    assert ("tune_exit" in curve[-1]) == has_exit
+    assert (curve[-1]["tune_exit_2"] > 0.5) == (share > 0)
     assert not any(module.training for piece in (front, back) for module in piece.modules())
-
-
-def test_the_exit_s_loss_weighs_as_much_as_the_recipe_says() -> None:
-    learnt = []
-    for weight in (0.0, 1.0):
-        recipe = recipe_of(whole={"epochs": 1, "exit_weight": weight, "weight_decay": 0.0})
-        front, back = pieces(recipe)
-        assert front.exit is not None
-        before = {name: value.detach().clone() for name, value in front.exit.named_parameters()}
-        train_whole(front, back, TRAIN, TUNE, recipe, Heard())
-        learnt.append(any(not torch.equal(value, before[name]) for name, value in front.exit.named_parameters()))
-    assert learnt == [False, True]
 
 
 def test_an_interrupted_training_goes_on_to_the_same_result(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from splitrt.nn.split import Whole
 from splitrt.train.data import Images
 from splitrt.train.distil import Split
+from splitrt.train.exits import add_exits
 from splitrt.train.recipe import Recipe
 from splitrt.train.train import build, insert
 
@@ -34,21 +36,30 @@ class Heard:
             raise KeyboardInterrupt
 
 
-def recipe_of(**tables: Tables) -> Recipe:
-    """Tables given here are merged into the tiny recipe's; seam.form decides the rest of the seam."""
+def recipe_of(**tables: Tables | None) -> Recipe:
+    """Tables given here are merged into the tiny recipe's, None leaves one out; seam.form decides the rest of the
+    seam.
+    """
     table: Tables = {
         "name": "tiny",
         "version": "1",
         "family": "resnet",
         "model": {"classes": CLASSES, "depth": 8, "cut": 1, "resolution": SIDE},
-        "head": {"exit": True},
         "pixels": {"height": SIDE, "width": SIDE, "mean": (0.5,) * 3, "std": (0.25,) * 3},
         "seam": {"widths": (1, 2, 4), "bits": (2, 3, 4), "hidden": 4, "decoder_hidden": 8},
         "whole": {"epochs": 2, "batch": 16, "learning_rate": 0.01},
         "bottleneck": {"epochs": 3, "batch": 16, "learning_rate": 0.01},
+        "exits": {
+            "chain": [{"channels": 8}, {"channels": 12, "expand": 2}],
+            "epochs": 2,
+            "batch": 16,
+            "learning_rate": 0.01,
+            "epsilon": 0.4,  # a few images will do
+            "delta": 0.4,
+        },
     }
     for name, changes in tables.items():
-        table[name] = table.get(name, {}) | changes
+        table[name] = None if changes is None else table.get(name, {}) | changes
     if table["seam"].get("form") == "ensemble":
         table["seam"] |= {"widths": (1, 2, 3), "channels": 3}
     return Recipe.model_validate(table)
@@ -73,6 +84,8 @@ def split_of(recipe: Recipe) -> Split:
                 nn.init.normal_(layer.get_buffer("running_mean"), 0, 0.1)
                 nn.init.uniform_(layer.get_buffer("running_var"), 0.5, 2)
         piece.eval()
+    if recipe.exits is not None:
+        add_exits(front, Whole(front, back), recipe.exits, recipe).eval()
     return insert(recipe, front, back)
 
 
