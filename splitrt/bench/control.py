@@ -8,16 +8,20 @@ worth nothing. Scenario A is a made ladder of six widths, scenario B the front o
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from splitrt.bench import drills
-from splitrt.bench.gains import HINDSIGHT, KNOWING, calibration_error, figures, gain, said, standings
+from splitrt.bench import drills, wire
+from splitrt.bench.degrading import simulate_degrading
+from splitrt.bench.gains import HINDSIGHT, KNOWING, calibration_error, degrading_figures, figures, gain, said, standings
 from splitrt.bench.oracle import oracle
 from splitrt.bench.players import Genie, Ours
 from splitrt.bench.report import Asked, Claim
@@ -31,6 +35,7 @@ from splitrt.policy.queue import InFlight
 
 Maker = Callable[[World, bool], Player]
 
+DEGRADING = {"packets": True, "chunks": False}  # acknowledged one by one
 LENGTH_S, QUICK_LENGTH_S, QUICK_EVERY = 60.0, 12.0, 4
 SEEDS, QUICK_SEEDS = 20, 4
 SEED = 0
@@ -58,13 +63,17 @@ def measure(asked: Asked) -> Claim:
     length_s, every = (QUICK_LENGTH_S, QUICK_EVERY) if asked.quick else (LENGTH_S, 1)
     played = tracks(_folder(asked), length_s, SEED, every)
     made = list(cells(played, ladder(), LOCAL_ACCURACY, length_s))
-    sureness: list[tuple[float, bool]] = []
-    rows = [row_of(cell, "A", sureness) for cell in made]
     choices, local_accuracy = ladder_of(find_bundle(asked.bundle))
-    real = [row_of(cell, "B", None) for cell in cells(played, choices, local_accuracy, length_s)]
+    bundled = list(cells(played, choices, local_accuracy, length_s))
+    with ProcessPoolExecutor() as pool:
+        rows = list(pool.map(row_of, made, itertools.repeat("A")))
+        real = list(pool.map(row_of, bundled, itertools.repeat("B")))
+    sureness = [one for row in rows for one in row.pop("sureness")]
     seeds = QUICK_SEEDS if asked.quick else SEEDS
+    wired = _on_the_wire(asked) if asked.real else []
     summary = {
         **figures(rows),
+        **degrading_figures(rows),
         "ece": calibration_error(sureness),
         "frames_sent": len(sureness),
         "decision_us_p50": decision_us(made[-1].world),
@@ -74,24 +83,27 @@ def measure(asked: Asked) -> Claim:
         **drills.slow_server(seeds),
         "bundle": asked.bundle,
         **{f"bundle_{key}": value for key, value in figures(real).items() if "worst" not in key},
+        **(wire.figures(wired) if wired else {}),
         "traces": len(played),
         "seconds_of_each": length_s,
     }
-    all_rows = [*standings(rows, "A"), *standings(real, "B"), *rows, *real]
+    all_rows = [*standings(rows, "A"), *standings(real, "B"), *rows, *real, *wired]
     return Claim(summary=summary, rows=all_rows, draw=lambda file: _draw(rows, file))
 
 
-def row_of(cell: Cell, scenario: str, sureness: list[tuple[float, bool]] | None) -> dict[str, Any]:
-    """Every way of deciding in one cell. `sureness` collects what ours said of the frames it sent, and what came."""
+def row_of(cell: Cell, scenario: str) -> dict[str, Any]:
+    """Every way of deciding in one cell. `sureness` of scenario A: what ours said of frames it sent, and what came."""
     world, missed = cell.world, dict[str, float]()
     hedged: dict[str, float] = {}
     unhedged: dict[str, float] = {}
+    sureness: list[tuple[float, bool]] = []
+    more: dict[str, Any] = {}
     for accuracies, is_hedged in ((hedged, True), (unhedged, False)):
         for name, maker in (PLAYERS | RIVALS).items():
             run = simulate(world, maker(world, is_hedged), is_hedged=is_hedged)
             accuracies[name] = run.accuracy
             missed[f"{name}, {'hedged' if is_hedged else 'unhedged'}"] = run.missed
-            if name == "splitrt" and sureness is not None:
+            if name == "splitrt":
                 sureness += said(run)
         fixed = [simulate(world, Fixed(index), is_hedged=is_hedged).accuracy for index in range(len(world.choices))]
         accuracies |= {f"fixed {place + 1}": accuracy for place, accuracy in enumerate(fixed)}
@@ -99,6 +111,9 @@ def row_of(cell: Cell, scenario: str, sureness: list[tuple[float, bool]] | None)
         if scenario == "A":
             photographs = _with(world, jpeg())
             accuracies["JPEG"] = simulate(photographs, Fixed(0), is_hedged=is_hedged).accuracy
+    if scenario == "A":
+        degrading = {key: simulate_degrading(world, acks_packets=acks) for key, acks in DEGRADING.items()}
+        more = {"sureness": sureness, "degrading": degrading}
     return {
         "scenario": scenario,
         "trace": cell.trace,
@@ -110,7 +125,15 @@ def row_of(cell: Cell, scenario: str, sureness: list[tuple[float, bool]] | None)
         "hedged": hedged,
         "unhedged": unhedged,
         "missed": {name: share for name, share in missed.items() if name.startswith("splitrt")},
+        **more,
     }
+
+
+def _on_the_wire(asked: Asked) -> list[dict[str, Any]]:
+    folder = _folder(asked)
+    if folder is None:
+        raise ConfigError("--real plays traces: give --traces or --data")
+    return asyncio.run(wire.compare(folder, quick=asked.quick))
 
 
 def decision_us(world: World) -> float:

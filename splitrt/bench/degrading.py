@@ -1,4 +1,4 @@
-"""Frames that degrade over the same worlds: chunks in pieces of a packet each, of which the link takes one at a time.
+"""Frames that degrade over the same worlds: chunks in pieces of a packet at most, a byte stream to the link.
 
     capture ── base ready ── further chunks ready ── the device's queue ── packets of the trace ── server
                                                           └ acknowledged, a way later
@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from bisect import bisect_left
+from collections import deque
 
 import numpy as np
 
@@ -44,7 +45,9 @@ class _Run:
         self._next_packet = 0
         self._sent = 0  # messages
         self._last_ack = 0.0
+        self._sizes: dict[int, list[int]] = {}  # of each piece
         self._ends: dict[int, list[int]] = {}  # place of each chunk's last piece
+        self._link: deque[list[int]] = deque()  # handed over: frame, place, message, bytes left of it
         self._is_ticking = False
         for frame, captured in enumerate(world.captured_K):
             for chunk, choice in enumerate(world.choices):
@@ -56,13 +59,16 @@ class _Run:
         if what == "ready":
             if chunk == 0:
                 self.queue.add(frame, now, self._deadline(frame))
-                counts = (len(self._pieces(frame, k)) for k in range(len(self.accuracies)))
-                self._ends[frame] = [total - 1 for total in itertools.accumulate(counts)]
+                chunks = [self._pieces(frame, k) for k in range(len(self.accuracies))]
+                self._sizes[frame] = [size for pieces in chunks for size in pieces]
+                self._ends[frame] = [total - 1 for total in itertools.accumulate(map(len, chunks))]
             self.queue.append(frame, self._pieces(frame, chunk))
         elif what == "acked":
             self.queue.acked(frame, now)
         elif what == "served":
             self.queue.estimate.served(self.world.server_K[frame], now)
+        elif what == "packet":
+            self._carry(now)
         elif what == "over":
             self.queue.drop(frame)
         else:
@@ -74,19 +80,39 @@ class _Run:
             self._at(now + STEP_S, "tick")
 
     def _send(self, frame: int, place: int, now: float) -> None:
-        world, times = self.world, self.world.packets.times
         self._sent += 1
-        packet = max(self._next_packet, bisect_left(times, now))
-        if packet >= len(times):
-            return
-        self._next_packet = packet + 1
-        arrived_at = times[packet] + world.way_K[frame]
+        self._link.append([frame, place, self._sent, self._sizes[frame][place]])
+        if len(self._link) == 1:
+            self._next_packet = max(self._next_packet, bisect_left(self.world.packets.times, now))
+            self._await_packet()
+
+    def _await_packet(self) -> None:
+        times = self.world.packets.times
+        if self._link and self._next_packet < len(times):
+            self._at(times[self._next_packet], "packet")
+
+    def _carry(self, now: float) -> None:
+        """One packet: as much as it holds of what waits for the link, across pieces as a byte stream is."""
+        room = PACKET_BYTES
+        self._next_packet += 1
+        while self._link and room > 0:
+            frame, place, message, left = self._link[0]
+            taken = min(room, left)
+            room -= taken
+            self._link[0][3] -= taken
+            if taken == left:
+                self._link.popleft()
+                self._arrived(frame, place, message, now)
+        self._await_packet()
+
+    def _arrived(self, frame: int, place: int, message: int, now: float) -> None:
+        world = self.world
+        arrived_at = now + world.way_K[frame]
         self._last_ack = max(self._last_ack, arrived_at)
         is_end = place in self._ends[frame]
-        if self.acks_packets or is_end:
-            self._at(self._last_ack, "acked", self._sent)
-        else:  # a frame's last answer says what came of it
-            self._at(max(self._last_ack, self._deadline(frame)), "acked", self._sent)
+        # Of a chunk that is not whole a frame's last answer says what came of it.
+        heard_at = self._last_ack if self.acks_packets or is_end else max(self._last_ack, self._deadline(frame))
+        self._at(heard_at, "acked", message)
         if is_end:
             chunk = self._ends[frame].index(place)
             replied_at = arrived_at + world.server_K[frame]
@@ -95,11 +121,12 @@ class _Run:
                 self.value_K[frame] = max(self.value_K[frame], self.accuracies[chunk])
 
     def _pieces(self, frame: int, chunk: int) -> list[int]:
-        """Packets, each as long as the link's."""
+        """Bytes of each piece on the link."""
         payloads = [choice.link_bytes - FRAMING_BYTES for choice in self.world.choices]
         own = payloads[chunk] - (payloads[chunk - 1] if chunk else 0)
-        count = -(-round(own * self.world.size_K[frame]) // (PACKET_BYTES - PIECE_FRAMING_BYTES))
-        return [PACKET_BYTES] * max(1, count)
+        left = max(1, round(own * self.world.size_K[frame]))
+        full, rest = divmod(left, PACKET_BYTES - PIECE_FRAMING_BYTES)
+        return [PACKET_BYTES] * full + ([rest + PIECE_FRAMING_BYTES] if rest else [])
 
     def _deadline(self, frame: int) -> float:
         return self.world.captured_K[frame] + self.world.deadline_s

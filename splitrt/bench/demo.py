@@ -151,7 +151,11 @@ async def _play(
 async def _note(stream: Stream, future: asyncio.Future[Any], at_s: float, right: str) -> None:
     loop = asyncio.get_running_loop()
     submitted_at = loop.time()
-    more = {"at_s": at_s, "rate_mbit": stream.client.estimate.rate * 8e-6}
+    belief = stream.client.estimate.belief
+    low, middle, high = (belief.rate(share) * 8e-6 for share in (0.1, 0.5, 0.9))
+    more = {
+        "at_s": at_s, "rate_mbit": middle, "rate_low_mbit": low, "rate_high_mbit": high, "outage": belief.outage
+    }  # fmt: skip
     try:
         result = await future
         stream.log.add(result, is_right=result.label == right, **more)

@@ -49,6 +49,28 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def degrading_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Frames that degrade, always hedged: gains, what the genie of whole frames gets beside, and the worst cell."""
+    found: dict[str, Any] = {}
+    genie = gain(rows, "hedged", GENIE)
+    for key, ending in (("packets", ""), ("chunks", "_chunk_acks")):
+        found |= {
+            f"gain_degrading{ending}": gain(rows, "degrading", key),
+            f"gain_degrading{ending}_interval": interval(rows, "degrading", key),
+            f"genie_share_degrading{ending}": gain(rows, "degrading", key) / genie,
+        }
+    ahead = [row["degrading"]["packets"] - row["hedged"][OURS] for row in rows]
+    worst_row = rows[int(np.argmin(ahead))]
+    return found | {
+        "degrading_ahead_of_whole": float(np.mean([gap > 0 for gap in ahead])),
+        "worst_cell_degrading": {
+            "trace": worst_row["trace"],
+            "deadline_ms": worst_row["deadline_ms"],
+            "accuracy_ahead_of_whole": min(ahead),
+        },
+    }
+
+
 def standings(rows: Sequence[dict[str, Any]], scenario: str) -> list[dict[str, Any]]:
     """Every way of deciding, all cells pooled and kind by kind, and how far ours lies ahead of it."""
     kinds = {None: list(rows)} | {kind: [row for row in rows if row["kind"] == kind] for kind in _kinds(rows)}

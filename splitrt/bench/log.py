@@ -32,6 +32,7 @@ class FrameLog:
                 "payload_bytes": result.payload_bytes,
                 "link_bytes": result.link_bytes,
                 "latency_ms": result.latency_ms,
+                "in_time": result.in_time,
                 "error": result.error.code if result.error else None,
                 **more,
             }
@@ -39,7 +40,8 @@ class FrameLog:
 
     def fail(self, code: str, latency_ms: float, **more: Any) -> None:
         """A frame that ended in a typed error."""
-        nothing = {"label": None, "degraded": False, "width": 0, "bits": 0, "payload_bytes": 0, "link_bytes": 0}
+        nothing = {"label": None, "degraded": False, "width": 0, "bits": 0, "payload_bytes": 0, "link_bytes": 0,
+                   "in_time": None}  # fmt: skip
         self.rows.append({"seq": 0, **nothing, "source": "error", "latency_ms": latency_ms, "error": code, **more})
 
     def column(self, name: str) -> list[Any]:

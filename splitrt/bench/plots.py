@@ -63,6 +63,9 @@ def plot_streams(logs: Mapping[str, FrameLog], file: Path, trace: Trace | None =
         for direction in ("up", "down"):
             rates = [trace.rate_bytes_per_s(direction, at) * 8e-6 for at in seconds[:-1]]
             axes[0, 0].step(seconds[:-1], rates, where="post", label=f"{direction}link")
+        if first.rows and "rate_low_mbit" in first.rows[0]:
+            believed = [first.column(name) for name in ("at_s", "rate_low_mbit", "rate_high_mbit")]
+            axes[0, 0].fill_between(*believed, alpha=0.3, color="tab:purple", label="believed uplink, 80 %")
         axes[0, 0].set_yscale("symlog", linthresh=0.01)
         axes[0, 0].set_ylabel("link, Mbit/s")
         axes[0, 0].legend(loc="lower right")

@@ -38,6 +38,7 @@ class Asked:
     bundle: str
     data: Path | None
     traces: Path | None = None
+    real: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,13 +59,14 @@ def run(
     plot: Path | None,
     json: Path | None,
     traces: Path | None = None,
+    real: bool = False,
 ) -> None:
     """Raises ConfigError on an unknown name."""
     if name not in CLAIMS:
         near = get_close_matches(name, CLAIMS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"benchmark must be one of {', '.join(CLAIMS)}, got {name!r}{hint}")
-    asked = Asked(quick=quick, bundle=bundle, data=data_folder(data), traces=traces)
+    asked = Asked(quick=quick, bundle=bundle, data=data_folder(data), traces=traces, real=real)
     claim: Claim = import_module(CLAIMS[name]).measure(asked)
     quiet = str(json) == "-"
     print_table(f"bench {name}", ["", "value"], list(claim.summary.items()), quiet=quiet)

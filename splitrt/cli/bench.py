@@ -22,6 +22,10 @@ def bench(
     traces: Annotated[
         Path | None, typer.Option(help="For control: a folder of CSV traces. Default: traces in the data folder.")
     ] = None,
+    real: Annotated[
+        bool,
+        typer.Option("--real", help="For control: the same over the emulated link, client, server and bundle real."),
+    ] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to FILE.")] = None,
     json: JsonOption = None,
 ) -> None:
@@ -31,4 +35,4 @@ def bench(
     """
     from splitrt.bench.report import run
 
-    run(name, quick=quick, bundle=bundle, data=data, plot=plot, json=json, traces=traces)
+    run(name, quick=quick, bundle=bundle, data=data, plot=plot, json=json, traces=traces, real=real)

@@ -69,8 +69,9 @@ def _watcher(quiet: bool) -> tuple[AbstractContextManager[Any], Callable[[Sequen
             latest = streams[0].log.rows[-1] if streams[0].log.rows else None
             if latest:
                 console.print(
-                    f"{at_s:5.1f} s  link {latest['rate_mbit']:6.3f} Mbit/s  {latest['source']:<8} "
-                    f"width {latest['width']}  {latest['link_bytes']} B  {latest['latency_ms']:.0f} ms",
+                    f"{at_s:5.1f} s  link {latest['rate_mbit']:6.3f} ({latest['rate_low_mbit']:.3f} to "
+                    f"{latest['rate_high_mbit']:.3f}) Mbit/s  {latest['source']:<8} width {latest['width']}  "
+                    f"{latest['link_bytes']} B  {latest['latency_ms']:.0f} ms",
                     highlight=False,
                 )
 
@@ -81,17 +82,29 @@ def _table(streams: Sequence[Stream], at_s: float) -> Any:
     from rich.table import Table
 
     table = Table(title=f"{at_s:.1f} s", title_justify="left")
-    for column in ("stream", "rate est.", "width", "source", "bytes", "latency", "label"):
+    for column in (
+        "stream",
+        "rate believed, Mbit/s",
+        "outage",
+        "sent",
+        "in time",
+        "source",
+        "bytes",
+        "latency",
+        "label",
+    ):
         table.add_column(column, justify="left" if column == "stream" else "right")
     for stream in streams:
         row = stream.log.rows[-1] if stream.log.rows else None
         if row is None:
-            table.add_row(stream.name, *["-"] * 6)
+            table.add_row(stream.name, *["-"] * 8)
             continue
         table.add_row(
             stream.name,
-            f"{row['rate_mbit']:.3f} Mbit/s",
+            f"{row['rate_mbit']:.2f} ({row['rate_low_mbit']:.2f} to {row['rate_high_mbit']:.2f})",
+            f"{100 * row['outage']:.0f} %",
             f"{row['width']} x {row['bits']} bit" if row["width"] else "-",
+            "-" if row["in_time"] is None else f"{100 * row['in_time']:.0f} %",
             row["source"],
             f"{row['link_bytes']} B",
             f"{row['latency_ms']:.0f} ms",

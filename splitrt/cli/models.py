@@ -54,9 +54,10 @@ def show(
     print_table(title, ["width", "bits", "payload bytes", "95th percentile", "accuracy %"], rows, quiet=quiet)
     curve, exits = calibration.exit, bundle.manifest.exits
     if curve is not None and exits is not None:
+        promise = f"at most {100 * curve.epsilon:g} % of all are lost, with probability {100 * (1 - curve.delta):g} %"
         typer.echo(
-            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f}: {100 * curve.share:.0f} % of frames,"
-            f" of which they lose {100 * curve.epsilon:g} % at most, with probability {100 * (1 - curve.delta):g} %",
+            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f} answer {100 * curve.share:.0f} % of "
+            f"frames; {promise}",
             err=quiet,
         )
     write_json({"manifest": bundle.manifest.model_dump(), "calibration": calibration.model_dump()}, json)

@@ -63,6 +63,7 @@ class Pending:
             bits=encoded.bits if encoded else 0,
             payload_bytes=sending.payload_bytes if sending and is_sent else 0,
             link_bytes=sending.link_bytes if sending and is_sent else 0,
+            in_time=self.choice.in_time if self.choice else None,
             timings=timings or Timings(head=self.looked.head_s * 1e3 if self.looked else 0.0),
         )
 

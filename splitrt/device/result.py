@@ -87,6 +87,7 @@ class Result:
     payload_bytes: int = 0
     link_bytes: int = 0
     timings: Timings = Timings()
+    in_time: float | None = None  # of a frame that the policy sent: how likely it was held to be answered in time
     error: SplitError | None = None
 
     @property

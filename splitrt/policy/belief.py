@@ -68,10 +68,10 @@ class Belief:
     def outage(self) -> float:
         return float(self.mass_N[0])
 
-    def rate(self) -> float:
-        """Bytes per second: the median of the rates, whatever the outage; between those of the grid."""
+    def rate(self, share: float = 0.5) -> float:
+        """Bytes per second: the median of the rates, or another quantile, whatever the outage; between the grid's."""
         through_R = np.cumsum(self.mass_N[1:])
-        place = float(np.interp(through_R[-1] / 2, through_R, PLACES_R))
+        place = float(np.interp(through_R[-1] * share, through_R, PLACES_R))
         return float(SLOWEST * 2.0 ** (OCTAVES * min(max(place, 0.0), RATES - 1.0)))
 
     def ahead(self, at: float) -> Float64:

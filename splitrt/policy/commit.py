@@ -24,7 +24,7 @@ Float64 = npt.NDArray[np.float64]
 
 STEP_S = 0.003  # how soon the question is asked again
 SURE = 0.9  # that the link is idle by then: from here on waiting gains nothing
-LEVEL = 1.2  # of the price
+LEVEL = 1.4  # of the price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -228,7 +228,7 @@ class Session:
                 bits=start.bits,
                 codec=assembly.codec,
                 payloads=tuple(assembly.chunks[:count]),
-                arrived_at=assembly.arrived_at,
+                arrived_at=self._clock(),  # waiting for chunks is the link's time, not the server's
                 deadline_at=assembly.deadline_at,
                 reference_ZHW=assembly.reference_ZHW,
                 keep=self._deltas and assembly.codec is not Codec.JPEG and is_whole,

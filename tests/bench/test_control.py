@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from splitrt.bench import control, drills, gains
+from splitrt.bench.degrading import simulate_degrading
 from splitrt.bench.oracle import oracle
 from splitrt.bench.packets import PACKET_BYTES, Packets, expand, packets_of
 from splitrt.bench.players import Genie, Ours
 from splitrt.bench.report import Asked
 from splitrt.bench.rivals import Fixed
-from splitrt.bench.simulation import Present, Sent, Ways, World, simulate, world_of
-from splitrt.bench.suite import LOCAL_ACCURACY, Cell, cells, ladder, tracks
+from splitrt.bench.simulation import FRAMING_BYTES, Present, Sent, Ways, World, simulate, world_of
+from splitrt.bench.suite import LADDER_ACCURACY, LOCAL_ACCURACY, Cell, cells, ladder, tracks
 from splitrt.errors import ConfigError
 from splitrt.netem import Trace
 from splitrt.policy.decision import Choice
@@ -69,7 +70,7 @@ def test_the_oracle_is_the_best_of_all_plans(seed: int) -> None:
 def test_nobody_beats_the_oracle(made: list[Cell]) -> None:
     for cell in made:
         best = oracle(cell.world)
-        row = control.row_of(cell, "B", None)
+        row = control.row_of(cell, "B")
         assert max(*row["hedged"].values(), *row["unhedged"].values()) <= best + 1e-9
 
 
@@ -90,7 +91,7 @@ def test_knowing_the_present_is_no_worse_on_the_mean_and_ours_is_better_than_not
 
 
 def test_always_local_gains_nothing(made: list[Cell]) -> None:
-    rows = [control.row_of(cell, "A", None) for cell in made[:2]]
+    rows = [control.row_of(cell, "A") for cell in made[:2]]
     for how in ("hedged", "unhedged"):
         assert gains.gain(rows, how, "always local") == pytest.approx(0)
         low, high = gains.interval(rows, how, "splitrt")
@@ -160,7 +161,7 @@ def test_the_claim_runs_on_a_folder_of_traces_and_says_everything(
         "worst_cell", "ece", "decision_us_p50", "deadline_met_published_rates", "step_replies", "outage_recovery_ms",
     }  # fmt: skip
     assert wanted <= set(claim.summary)
-    assert not [key for key in claim.summary if "degrading" in key]
+    assert claim.summary.keys() >= {"gain_degrading", "gain_degrading_chunk_acks", "worst_cell_degrading"}
     assert claim.summary["traces"] == 1
 
 
@@ -169,3 +170,38 @@ def test_a_folder_without_traces_is_refused(tmp_path: Path) -> None:
         control.measure(Asked(quick=True, bundle="photos", data=None, traces=tmp_path))
     with pytest.raises(ConfigError, match="--traces must be a folder"):
         control.measure(Asked(quick=True, bundle="photos", data=None, traces=tmp_path / "none"))
+
+
+def steady_world(mbit: float, deadline_s: float = 0.2) -> World:
+    draw = np.random.default_rng(3)
+    packets = packets_of(np.full(200, mbit * 125_000.0), draw)
+    ways = Ways(round_trip_s=0.03, jitter_s=0.001, spike_share=0.0, busy_in=0.0, size_spread=0.0)
+    return world_of(ladder(), LOCAL_ACCURACY, packets, ways, deadline_s=deadline_s, fps=10.0, length_s=10.0, draw=draw)
+
+
+@pytest.mark.parametrize("acks_packets", [True, False])
+def test_frames_that_degrade_are_all_of_them_there_on_a_fast_link_and_local_on_a_dead_one(acks_packets: bool) -> None:
+    fast = simulate_degrading(steady_world(100.0), acks_packets=acks_packets)
+    assert fast >= LADDER_ACCURACY[-1] - 0.01
+    assert simulate_degrading(steady_world(0.0), acks_packets=acks_packets) == pytest.approx(LOCAL_ACCURACY)
+
+
+@pytest.mark.parametrize("mbit", [0.3, 1.0, 3.0])
+def test_no_more_of_a_frame_is_answered_than_the_link_carried(mbit: float) -> None:
+    """Were every bit of the link used, and in the cheapest way: the ladder's accuracy at its share a frame."""
+    world = steady_world(mbit)
+    most = np.interp(
+        mbit * 125_000 / 10.0 * 1.1,
+        [0.0, *(choice.link_bytes - FRAMING_BYTES for choice in world.choices)],
+        [LOCAL_ACCURACY, *LADDER_ACCURACY],
+    )
+    assert LOCAL_ACCURACY < simulate_degrading(world, acks_packets=True) <= most
+
+
+def test_frames_that_degrade_gain_more_than_whole_ones_where_the_link_carries_a_part(made: list[Cell]) -> None:
+    whole = [
+        simulate(cell.world, Ours(cell.world.choices, LOCAL_ACCURACY, is_hedged=True), is_hedged=True).accuracy
+        for cell in made
+    ]
+    degrading = [simulate_degrading(cell.world, acks_packets=True) for cell in made]
+    assert np.mean(degrading) > np.mean(whole)
