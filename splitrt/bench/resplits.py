@@ -44,7 +44,7 @@ CIFAR: dict[str, Any] = {
     "bottleneck": {"epochs": 0, "bits": (4,), "rate_weights": (0.0,)},
     "exits": {
         "chain": ({"channels": 64, "blocks": 2}, {"channels": 96, "blocks": 3, "expand": 3}),
-        "epochs": 10,
+        "epochs": 6,
         "batch": 128,
         "learning_rate": 8e-3,
         "weight_decay": 0.02,

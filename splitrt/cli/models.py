@@ -55,8 +55,9 @@ def show(
     curve, exits = calibration.exit, bundle.manifest.exits
     if curve is not None and exits is not None:
         typer.echo(
-            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f}: {100 * curve.share:.0f} % of frames; with "
-            f"probability {100 * (1 - curve.delta):g} % at most {100 * curve.epsilon:g} % of all frames are lost by them",
+            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f}: {100 * curve.share:.0f} % of frames; "
+            f"certified to lose {100 * curve.epsilon:g} % of all frames at most, at a confidence of "
+            f"{100 * (1 - curve.delta):g} %",
             err=quiet,
         )
     write_json({"manifest": bundle.manifest.model_dump(), "calibration": calibration.model_dump()}, json)
