@@ -55,7 +55,7 @@ def show(
     curve, exits = calibration.exit, bundle.manifest.exits
     if curve is not None and exits is not None:
         typer.echo(
-            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f}: {100 * curve.share:.0f} % of frames; "
+            f"{len(exits.chain)} exits, sure from {exits.threshold:.3f} on: {100 * curve.share:.0f} % of frames, "
             f"certified to lose {100 * curve.epsilon:g} % of all frames at most, at a confidence of "
             f"{100 * (1 - curve.delta):g} %",
             err=quiet,
