@@ -7,6 +7,7 @@ held-out figure, what is certified of it is. Test images appear in benchmarks on
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -40,11 +41,12 @@ class Level(Table):
 
 
 class Remote(Table):
-    """How often the server is right at a point, in each bin of the device's own confidence."""
+    """How often the server is right at a point: in each bin of the device's confidence, and where no exit is sure."""
 
     width: int
     bits: int
     right: tuple[float, ...]
+    unsure: float = Field(ge=0, le=1)
 
 
 class ExitCurve(Table):
@@ -62,7 +64,10 @@ class ExitCurve(Table):
     share: float
     risk: float
     shares: tuple[float, ...]  # that each exit answers
-    differing: float  # upper bound, at delta: share that exits and that the server answers otherwise
+    unsure: float = Field(ge=0, le=1)  # accuracy of the device's own answer where no exit is sure: what is sent is that
+    differing: float = Field(
+        ge=0, le=1
+    )  # upper bound, at delta: share that exits and that the server answers otherwise
     curve: tuple[Level, ...]
     edges: tuple[float, ...] = Field(min_length=1)  # lower ends of bins of confidence
     own: tuple[float, ...]  # in each bin: how often the device's own answer is right
@@ -85,13 +90,26 @@ class Calibration(Table):
     exit: ExitCurve | None = None
     points: tuple[Point, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _whole(self) -> Calibration:
+        if self.exit is not None:
+            missing = {(p.width, p.bits) for p in self.points} - {(p.width, p.bits) for p in self.exit.remote}
+            if missing:
+                raise ValueError(f"exit.remote must have every point, width and bits {min(missing)} are missing")
+        return self
+
     def front(self) -> list[Point]:
         """Points that no cheaper point matches, cheapest first: the only ones worth choosing from."""
-        best: list[Point] = []
-        for point in sorted(self.points, key=lambda p: (p.payload_bytes_mean, -p.accuracy)):
-            if not best or point.accuracy > best[-1].accuracy:
-                best.append(point)
-        return best
+        return _front(self.points)
+
+    def front_when_unsure(self) -> list[Point]:
+        """The same by accuracy on images that no exit is sure of: those are the ones that are sent, and harder. Of all
+        images where there are no exits.
+        """
+        if self.exit is None:
+            return self.front()
+        found = {(one.width, one.bits): one.unsure for one in self.exit.remote}
+        return _front([point.model_copy(update={"accuracy": found[point.width, point.bits]}) for point in self.points])
 
 
 def parse_calibration(data: bytes) -> Calibration:
@@ -105,3 +123,11 @@ def parse_calibration(data: bytes) -> Calibration:
 def write_calibration(calibration: Calibration) -> bytes:
     table: dict[str, Any] = calibration.model_dump(mode="json")
     return (json.dumps(table, indent=1) + "\n").encode()
+
+
+def _front(points: Sequence[Point]) -> list[Point]:
+    best: list[Point] = []
+    for point in sorted(points, key=lambda p: (p.payload_bytes_mean, -p.accuracy)):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best

@@ -130,9 +130,9 @@ class Seam(Table):
 class Branch(Table):
     """Sizes of an exit's branch: a row of blocks of so many channels, hidden ones `expand` times those given."""
 
-    channels: int = Field(ge=1, le=4096)
-    blocks: int = Field(1, ge=1, le=64)
-    expand: int = Field(1, ge=1, le=16)
+    channels: int = Field(ge=1, le=1024)
+    blocks: int = Field(1, ge=1, le=16)
+    expand: int = Field(1, ge=1, le=8)
 
 
 class Exit(Branch):

@@ -38,13 +38,21 @@ def curve(accuracy: float = 0.8, epsilon: float = 0.02, edges: Sequence[float] =
         "share": 0.5,
         "risk": 0.01,
         "shares": (0.2, 0.3),
+        "unsure": 0.5,
         "differing": 0.05,
         "curve": ({"threshold": 0.9, "share": 0.4, "risk": 0.01},),
         "edges": edges,
         "own": right,
-        "remote": ({"width": 1, "bits": 4, "right": right},),
+        "remote": (),
     }
     return ExitCurve.model_validate(table | more)
+
+
+def remote(points: list[Point], bins: int) -> list[dict[str, Any]]:
+    """Of each point; where no exit is sure, the narrow and shallow do best."""
+    return [
+        {"width": p.width, "bits": p.bits, "right": (0.5,) * bins, "unsure": 1 / (p.width + p.bits)} for p in points
+    ]
 
 
 def calibration(points: list[Point], exit: ExitCurve | None = None) -> Calibration:
@@ -86,19 +94,30 @@ def test_the_front_does_not_depend_on_the_order_of_measuring(points: list[Point]
 
 
 @relaxed
-@given(
-    points=POINTS,
-    exit=st.none()
-    | st.builds(
-        curve,
-        accuracy=st.floats(0, 1),
-        epsilon=st.floats(0.01, 0.5),
-        edges=st.sets(st.floats(0, 1), min_size=1, max_size=5).map(sorted),
-    ),
-)
-def test_what_is_parsed_is_what_was_written(points: list[Point], exit: ExitCurve | None) -> None:
-    some = calibration(points, exit)
+@given(points=POINTS, has_exit=st.booleans(), edges=st.sets(st.floats(0, 1), min_size=1, max_size=5).map(sorted))
+def test_what_is_parsed_is_what_was_written(points: list[Point], has_exit: bool, edges: list[float]) -> None:
+    some = calibration(points, curve(edges=edges, remote=remote(points, len(edges))) if has_exit else None)
     assert parse_calibration(write_calibration(some)) == some
+
+
+@relaxed
+@given(POINTS)
+def test_what_is_sent_is_chosen_by_how_the_server_does_on_what_no_exit_is_sure_of(points: list[Point]) -> None:
+    some = calibration(points, curve(remote=remote(points, 2)))
+    front = some.front_when_unsure()
+    assert [point.accuracy for point in front] == sorted({1 / (point.width + point.bits) for point in front})
+    cheapest = min(point.payload_bytes_mean for point in points)
+    assert front[0].payload_bytes_mean == cheapest
+    assert max(1 / (p.width + p.bits) for p in points) == front[-1].accuracy
+    assert calibration(points).front_when_unsure() == calibration(points).front()
+
+
+def test_a_point_without_its_curve_is_refused() -> None:
+    points = [Point(width=1, bits=4, payload_bytes_mean=1, payload_bytes_p95=1, accuracy=0.5)]
+    with pytest.raises(
+        ValidationError, match=r"exit\.remote must have every point, width and bits \(1, 4\) are missing"
+    ):
+        calibration(points, curve(remote=()))
 
 
 def test_the_built_in_front_is_not_empty(photos: Bundle) -> None:
@@ -140,7 +159,7 @@ def test_a_value_that_cannot_be_is_refused(change: dict[str, Any]) -> None:
         ({"edges": (0.5, 0.0)}, "must rise strictly"),
         ({"edges": (0.0, 0.0)}, "must rise strictly"),
         ({"own": (0.5,)}, "a number for each of 2 bins"),
-        ({"remote": ({"width": 1, "bits": 4, "right": (0.5,) * 3},)}, "a number for each of 2 bins"),
+        ({"remote": ({"width": 1, "bits": 4, "right": (0.5,) * 3, "unsure": 0.5},)}, "a number for each of 2 bins"),
         ({"digest": "0f"}, "digest"),
         ({"epsilon": 0.0}, "epsilon"),
         ({"edges": (), "own": (), "remote": ()}, "edges"),

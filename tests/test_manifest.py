@@ -62,7 +62,7 @@ MANIFESTS = st.builds(
         classes=st.integers(1, 1000),
         confidence=st.sampled_from(["top1", "entropy", "margin"]),
         chain=st.lists(
-            st.builds(Exit, temperature=POSITIVE, channels=st.integers(1, 4096), blocks=st.integers(1, 64)),
+            st.builds(Exit, temperature=POSITIVE, channels=st.integers(1, 1024), blocks=st.integers(1, 16)),
             min_size=1,
             max_size=8,
         ).map(tuple),
@@ -174,6 +174,7 @@ def test_a_bundle_without_an_exit_has_none() -> None:
         ("exits.confidence", "hope", "exits.confidence"),
         ("exits.classes", 0, "exits.classes"),
         ("exits.chain", [], "exits.chain"),
+        ("exits.chain", [{"channels": 1025, "temperature": 1}], "exits.chain.0.channels"),
         ("exits.chain", [{"channels": 1}], "exits.chain.0.temperature"),
         ("exits.chain", [{"channels": 8, "temperature": 0}], "exits.chain.0.temperature"),
         ("surprise", 1, "surprise"),

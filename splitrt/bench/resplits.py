@@ -44,7 +44,7 @@ CIFAR: dict[str, Any] = {
     "bottleneck": {"epochs": 0, "bits": (4,), "rate_weights": (0.0,)},
     "exits": {
         "chain": ({"channels": 64, "blocks": 2}, {"channels": 96, "blocks": 3, "expand": 3}),
-        "epochs": 10,
+        "epochs": 6,
         "batch": 128,
         "learning_rate": 8e-3,
         "weight_decay": 0.02,
@@ -95,8 +95,10 @@ def redraw(pool: Pool, images: int, epsilon: float, delta: float, redraws: int) 
 
 def naive(cascade: Cascade, epsilon: float) -> float:
     """The loosest threshold whose loss on these images is at most epsilon."""
-    fine = [level for level in GRID_L[::5] if cascade.risk(level) <= epsilon]
-    return float(fine[-1]) if fine else NEVER
+    for level in GRID_L[::-1]:
+        if cascade.risk(level) <= epsilon:
+            return float(level)
+    return NEVER
 
 
 def pool_of_bundle(bundle: Bundle, data: Path, most: int | None) -> Pool:

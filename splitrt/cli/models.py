@@ -54,10 +54,10 @@ def show(
     print_table(title, ["width", "bits", "payload bytes", "95th percentile", "accuracy %"], rows, quiet=quiet)
     curve, exits = calibration.exit, bundle.manifest.exits
     if curve is not None and exits is not None:
-        promise = f"at most {100 * curve.epsilon:g} % of all are lost, with probability {100 * (1 - curve.delta):g} %"
         typer.echo(
-            f"{len(exits.chain)} exits from a confidence of {exits.threshold:.3f} answer {100 * curve.share:.0f} % of "
-            f"frames; {promise}",
+            f"{len(exits.chain)} exits, sure from {exits.threshold:.3f} on: {100 * curve.share:.0f} % of frames, "
+            f"certified to lose {100 * curve.epsilon:g} % of all frames at most, at a confidence of "
+            f"{100 * (1 - curve.delta):g} %",
             err=quiet,
         )
     write_json({"manifest": bundle.manifest.model_dump(), "calibration": calibration.model_dump()}, json)

@@ -120,8 +120,10 @@ class BottleneckDevice:
         if rule is not None:
             least = rule.threshold if threshold is None else threshold
             for one, logits_N in zip(rule.chain, self._head.exits(features), strict=True):
-                is_sure = bool(confidence(rule.confidence, logits_N[None], one.temperature)[0] >= least)
-                answer = self.answer(logits_N, one.temperature)
+                sure = confidence(rule.confidence, logits_N[None], one.temperature)[0]
+                if np.isnan(sure):  # no answer at all
+                    continue
+                answer, is_sure = self.answer(logits_N, one.temperature), bool(sure >= least)
                 if is_sure:
                     break
         return Looked(features=features, answer=answer, is_sure=is_sure, head_s=time.perf_counter() - started)

@@ -58,9 +58,9 @@ class Adaptive:
 
     def __init__(self, bundle: Bundle, config: ClientConfig | None = None) -> None:
         config = config or ClientConfig()
-        self._rule, curve = bundle.manifest.exits, bundle.calibration.exit
-        has_exit = self._rule is not None and curve is not None
-        self._frames = WholeFrames(choices_of(bundle), curve.accuracy if curve and has_exit else None)
+        self._rule = bundle.manifest.exits
+        curve = bundle.calibration.exit if self._rule is not None else None
+        self._frames = WholeFrames(choices_of(bundle), curve.unsure if curve else None)
         self._gains = gains_of(curve) if curve else {}
         self._prices = Prices(
             second=config.price_per_s,
@@ -170,7 +170,13 @@ class Alone:
 
 
 def choices_of(bundle: Bundle) -> Sequence[Choice]:
-    """The bundle's calibrated points worth choosing from, cheapest first, with our header's bytes."""
+    """The bundle's calibrated points worth choosing from, cheapest first, with our header's bytes.
+
+    Their accuracy is that on frames that no exit is sure of, where there are exits: hard frames are hard for the server
+    too, and one that the device hardly knows gains more by being sent than the average frame.
+    """
+    calibration = bundle.calibration
+    points = calibration.front() if bundle.manifest.exits is None else calibration.front_when_unsure()
     return [
         Choice(
             width=point.width,
@@ -178,7 +184,7 @@ def choices_of(bundle: Bundle) -> Sequence[Choice]:
             link_bytes=point.payload_bytes_mean + HEADER_BYTES,
             accuracy=point.accuracy,
         )
-        for point in bundle.calibration.front()
+        for point in points
     ]
 
 

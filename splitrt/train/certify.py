@@ -83,6 +83,7 @@ def _curve(
     place_S = cascade.place_S(level)
     exits_S = place_S < len(cascade.answer_ES)
     edge_K = edges(sure_S, BINS)
+    unsure_S = ~exits_S if not exits_S.all() else exits_S  # where none is sent, of all
     other = max(int((exits_S & (own_S != answer_S)).sum()) for answer_S in points.values())
     return ExitCurve(
         accuracy=float((own_S == right_S).mean()),
@@ -92,12 +93,18 @@ def _curve(
         share=cascade.share(level),
         risk=cascade.risk(level),
         shares=tuple(float((place_S == place).mean()) for place in range(len(cascade.answer_ES))),
+        unsure=float((own_S == right_S)[unsure_S].mean()),
         differing=upper_bound(other, samples, phase.delta),
         curve=tuple(Level(threshold=float(one), share=cascade.share(one), risk=cascade.risk(one)) for one in SHOWN),
         edges=tuple(edge_K.tolist()),
         own=tuple(binned(sure_S, own_S == right_S, edge_K).tolist()),
         remote=tuple(
-            Remote(width=width, bits=bits, right=tuple(binned(sure_S, answer_S == right_S, edge_K).tolist()))
+            Remote(
+                width=width,
+                bits=bits,
+                right=tuple(binned(sure_S, answer_S == right_S, edge_K).tolist()),
+                unsure=float((answer_S == right_S)[unsure_S].mean()),
+            )
             for (width, bits), answer_S in points.items()
         ),
     )

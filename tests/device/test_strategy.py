@@ -126,3 +126,18 @@ def test_a_later_exit_is_asked_only_where_the_one_before_is_not_sure(photos: Bun
     assert head.asked == 1
     assert not device.look(frame_HWC, threshold=1.01).is_sure
     assert head.asked == 3
+
+
+@pytest.mark.parametrize(
+    ("broken", "has_answer", "is_sure"), [((0, 1), False, False), ((1,), True, False), ((0,), True, True)]
+)
+def test_logits_that_are_no_numbers_are_no_answer(
+    photos: Bundle, frame_HWC: UInt8, broken: tuple[int, ...], has_answer: bool, is_sure: bool
+) -> None:
+    class Broken(OnnxHead):
+        def exits(self, features_1FHW: Any) -> Any:
+            for place, logits_N in enumerate(super().exits(features_1FHW)):
+                yield np.full_like(logits_N, np.nan) if place in broken else np.eye(6, dtype=np.float32)[0] * 20 * place
+
+    looked = BottleneckDevice(photos, Broken(photos)).look(frame_HWC)
+    assert (looked.answer is not None, looked.is_sure) == (has_answer, is_sure)

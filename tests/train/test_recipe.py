@@ -54,6 +54,10 @@ def replaced(text: str, given: str, instead: str) -> str:
         ('method = "ghnd"', 'method = "kd"', "bottleneck.method"),
         ("rate_weights = [0.1, 0.02]", "rate_weights = [0.1]", "rate_weights must be one number"),
         ("rate_weights = [0.1, 0.02]", "rate_weights = [0.1, -1]", "rate_weights must be one number from 0 up"),
+        ("epsilon = 0.02", "epsilon = 0.0", "exits.epsilon"),
+        ("delta = 0.1", "delta = 1.0", "exits.delta"),
+        ("chain = [{channels = 64, blocks = 2}, ", "chain = [{channels = 0, blocks = 2}, ", "exits.chain.0.channels"),
+        ("whole_weight = 0.3", "whole_weight = -1", "exits.whole_weight"),
         ("bits = [2, 4]", "bits = [4, 2]", "bottleneck.bits must rise strictly from 1 to 8, got [4, 2]"),
     ],
 )
