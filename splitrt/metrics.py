@@ -11,6 +11,27 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25
 BYTES = tuple(float(1 << exponent) for exponent in range(6, 23, 2))
 
 
+class DeviceMetrics:
+    """What a client counts. The gate's rate is the share of `gate` among its frames, and so the exit's."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.frames = Counter(
+            "splitrt_device_frames", "Frames ended, by bundle and who answered: gate, exit, remote, fallback, skipped, "
+            "or an error's code.", ["bundle", "outcome"], registry=self.registry,
+        )  # fmt: skip
+
+    def share(self, bundle: str, outcome: str) -> float:
+        """Of the bundle's frames so far; 0 before the first."""
+        counts = {
+            sample.labels["outcome"]: sample.value
+            for metric in self.frames.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total") and sample.labels["bundle"] == bundle
+        }
+        return counts.get(outcome, 0.0) / (sum(counts.values()) or 1.0)
+
+
 class ServerMetrics:
     """What a gateway counts. One registry a server, so that several can live in one process."""
 

@@ -1,6 +1,6 @@
 """The asyncio client: frames in, exactly one outcome a frame, on time.
 
-    submit ── waiting room (newest wins) ── policy ── head ── sure? exit
+    submit ── waiting room (newest wins) ── policy ── head ── nothing there? gate · sure? exit
                                                        └ encode ── link ── reply in time? remote
                                                                     └ else the device's own answer: fallback
 
@@ -28,7 +28,7 @@ from splitrt.device.lane import Lane, Looking
 from splitrt.device.link import Link, Sending
 from splitrt.device.local import Device, Encoded, Reference
 from splitrt.device.pending import Pending
-from splitrt.device.result import Result
+from splitrt.device.result import Result, Source
 from splitrt.device.strategy import Adaptive, Strategy
 from splitrt.errors import (
     ClientClosed,
@@ -39,6 +39,7 @@ from splitrt.errors import (
     Overloaded,
     SplitError,
 )
+from splitrt.metrics import DeviceMetrics
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
@@ -62,6 +63,7 @@ class AsyncClient:
         self.link = link
         self.estimate = estimate
         self.config = config
+        self.metrics = DeviceMetrics()
         self._device = device
         self._strategy = strategy or Adaptive(device.bundle)
         self._tables = tables_prefix(device.bundle.tables.digest())
@@ -134,6 +136,7 @@ class AsyncClient:
         )
         overdue = self._loop.call_at(pending.deadline_at, self._expire, pending)
         pending.done.add_done_callback(lambda _: overdue.cancel())
+        pending.done.add_done_callback(self._count)
         self._waiting.append(pending)
         if len(self._waiting) > self.config.max_waiting + self._lane.is_free:
             displaced = self._waiting.popleft()
@@ -172,8 +175,11 @@ class AsyncClient:
         # Shielded: the head works on, and frees itself for the next frame, when this one's time is up.
         looked, encoded = await asyncio.shield(looking)
         pending.looked = looked
+        if looked.is_stopped:
+            pending.end(self._own(pending, "gate"))
+            return
         if self._strategy.is_final(looked):
-            pending.end(self._result(pending, looked.answer))
+            pending.end(self._own(pending, "exit"))
             return
         error: SplitError = LinkLost("the link is not expected to answer in time")
         for attempt in range(ATTEMPTS):
@@ -247,6 +253,14 @@ class AsyncClient:
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
+    def _count(self, done: asyncio.Future[Result]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            outcome = error.code if isinstance(error, SplitError) else "error"
+        else:
+            outcome = done.result().source
+        self.metrics.frames.labels(self.bundle.name, outcome).inc()
+
     def _give_up(self, pending: Pending, error: SplitError) -> None:
         """The device's own answer, degraded, where there is one; else the error."""
         if pending.done.done():
@@ -256,11 +270,11 @@ class AsyncClient:
         if isinstance(error, InvalidInput) or pending.looked is None or pending.looked.answer is None:
             pending.end(error)
         else:
-            answer = pending.looked.answer
-            pending.end(pending.result(self.bundle.manifest, "fallback", answer, self._loop.time()))
+            pending.end(self._own(pending, "fallback"))
 
-    def _result(self, pending: Pending, answer: Any) -> Result:
-        return pending.result(self.bundle.manifest, "exit", answer, self._loop.time())
+    def _own(self, pending: Pending, source: Source) -> Result:
+        assert pending.looked is not None
+        return pending.result(self.bundle.manifest, source, pending.looked.answer, self._loop.time())
 
     def _remote(self, pending: Pending, reply: Reply) -> Result:
         answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.round_trip_s)

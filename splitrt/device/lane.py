@@ -56,7 +56,7 @@ class Lane:
 
     def _work(self, frame: Any, choice: Choice | None) -> tuple[Looked, Encoded | None]:
         looked = self._device.look(frame)
-        if choice is None or self._strategy.is_final(looked):
+        if choice is None or looked.is_stopped or self._strategy.is_final(looked):
             return looked, None
         return looked, self._strategy.encode(self._device, frame, looked, choice)
 
