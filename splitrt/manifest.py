@@ -93,7 +93,8 @@ class Audio(Table):
         """(bands, frames) of a float sound of any length."""
         bank_BF = spectrogram.mel_bank(self.rate_hz, self.window, self.bands, self.low_hz, self.high_hz)
         placed_1S = spectrogram.placed(sound_S, self.samples)[None]
-        return spectrogram.log_mel(spectrogram.power(placed_1S, self.window, self.hop), bank_BF)[0]
+        log_1BT = spectrogram.log_mel(spectrogram.power(placed_1S, self.window, self.hop), bank_BF)
+        return np.asarray(log_1BT[0])
 
 
 class Output(Table):

@@ -19,7 +19,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
 ) -> None:
-    """Train, distil, calibrate and export. An interrupted run goes on after its last whole epoch, to the same result.
+    """Train, distil, calibrate and export; or train a gate, on spoken words or before a bundle, and certify it.
+
+    An interrupted run of the former goes on after its last whole epoch, to the same result.
 
     Example: splitrt train recipes/photos.toml --out runs --data data
     """
@@ -29,19 +31,15 @@ def train(
     try:
         import torch
 
-        from splitrt.train.recipe import read_recipe
-        from splitrt.train.train import train as run
+        from splitrt.train.kinds import make
     except ImportError as error:
         raise ConfigError(f"training needs the torch extra: pip install 'splitrt[torch]' ({error.name})") from None
     folder = data_folder(data)
     if folder is None:
         raise ConfigError("training needs data: give its folder with --data or SPLITRT_DATA")
     torch.set_num_threads(threads)
-    asked = read_recipe(recipe)
-    if seed is not None:
-        asked = asked.model_copy(update={"seed": seed})
     with Terminal() as watch:
-        run(asked, folder, out, watch)
+        make(recipe, folder, out, watch, seed)
 
 
 class Terminal(AbstractContextManager["Terminal"]):

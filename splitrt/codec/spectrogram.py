@@ -58,7 +58,8 @@ def voiced(log_NBT: Float32) -> npt.NDArray[np.bool_]:
 def centred(log_NBT: Float32, mean_B: Float32, deviation_B: Float32) -> Float32:
     """Against the spectrum of whoever speaks: what a stem reads."""
     scaled_NBT = (log_NBT - mean_B[:, None]) / deviation_B[:, None]
-    return np.ascontiguousarray(np.maximum(scaled_NBT, LOWEST), np.float32)
+    found: Float32 = np.ascontiguousarray(np.maximum(scaled_NBT, LOWEST), np.float32)
+    return found
 
 
 class Hearing:

@@ -37,7 +37,7 @@ class CapturedDevice:
         self._hearing = audio.hearing() if audio else None
 
     def take(self, given: Any) -> Any:
-        """A photograph, a sound, or a tuple of arrays. Raises InvalidInput on another shape, dtype, batch or number of them."""
+        """A photograph, a sound, or a tuple of arrays. Raises InvalidInput on another shape, dtype, batch or number."""
         wanted = self.bundle.manifest.inputs
         if not wanted:
             return to_frame(given) if self.bundle.manifest.audio is None else to_sound(given)

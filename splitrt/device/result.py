@@ -78,9 +78,9 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One frame's end. `source` says who answered: `exit` the device because it was sure, `gate`
-    the device because there was nothing, `remote` the server, `fallback` the device because it had to (`degraded`), `skipped` nobody: a newer frame came first.
-    `error` is set only by a stream, for a frame that nobody could answer.
+    """One frame's end. `source` says who answered: `gate` the device because there was nothing to answer, `exit` the
+    device because it was sure, `remote` the server, `fallback` the device because it had to (`degraded`), `skipped`
+    nobody: a newer frame came first. `error` is set only by a stream, for a frame that nobody could answer.
     """
 
     seq: int

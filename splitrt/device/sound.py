@@ -29,7 +29,7 @@ def to_sound(given: Any) -> Float32:
     if given.ndim != 1 or not 1 <= len(given) <= MAX_SAMPLES:
         raise InvalidInput(f"{WANTED} with 1 to {MAX_SAMPLES} samples, got shape {given.shape}")
     if given.dtype == np.int16:
-        return given.astype(np.float32) / 32768
+        return given.astype(np.float32) / np.float32(32768)
     if given.dtype.kind != "f":
         raise InvalidInput(f"{WANTED}, got dtype {given.dtype.str}")
     if not np.abs(given).max() <= 1:  # also NaN

@@ -17,7 +17,7 @@ keywords, and learns from labels that say more than yes or no. With two classes 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,46 +73,58 @@ class GatedRow(nn.Module):
         super().__init__()
         self.blocks, self.layers = nn.ModuleList(blocks), nn.ModuleList(layers)
 
+    def layer(self, k: int) -> GatedCompression:
+        found = self.layers[k]
+        assert isinstance(found, GatedCompression)
+        return found
+
+    def _pairs(self) -> Iterator[tuple[nn.Module, GatedCompression]]:
+        return ((block, self.layer(k)) for k, block in enumerate(self.blocks))
+
     def forward(self, x_BCHW: Tensor, is_in_BN: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """In training: what reaches the seam, and every layer's log odds_B that the sample's class is in its set."""
-        odds = []
-        for block, layer in zip(self.blocks, self.layers, strict=True):
+        """In training: what reaches the seam, and every layer's logits_BN."""
+        found = []
+        for block, layer in self._pairs():
             x_BCHW = block(x_BCHW)
-            odds_B = log_odds(layer.logits(x_BCHW), is_in_BN)
-            odds.append(odds_B)
-            gate_B = torch.sigmoid(odds_B)
+            logits_BN = layer.logits(x_BCHW)
+            found.append(logits_BN)
+            gate_B = torch.sigmoid(log_odds(logits_BN, is_in_BN))
             x_BCHW = (1 + gate_B - gate_B.detach()).view(-1, 1, 1, 1) * layer.compress(x_BCHW)
-        return x_BCHW, odds
+        return x_BCHW, found
 
     def plain(self, x_BCHW: Tensor) -> Tensor:
         """To the seam with masks and no gate."""
-        for block, layer in zip(self.blocks, self.layers, strict=True):
+        for block, layer in self._pairs():
             x_BCHW = layer.compress(block(x_BCHW))
         return x_BCHW
 
     @torch.no_grad()
-    def certainty(self, x_BCHW: Tensor, is_in_N: Tensor) -> Tensor:
-        """(B,) of P(nothing), the largest of the row's: what one threshold for the whole row is compared with."""
+    def odds(self, x_BCHW: Tensor, is_in_N: Tensor, handicaps: Sequence[float]) -> Tensor:
+        """(B,): the smallest of the row's log odds, each with its handicap: what one threshold for the row is held against.
+        An early gate sees less, and is trusted less by a handicap above 0.
+        """
         found = []
-        for block, layer in zip(self.blocks, self.layers, strict=True):
+        for (block, layer), handicap in zip(self._pairs(), handicaps, strict=True):
             x_BCHW = block(x_BCHW)
-            found.append(torch.sigmoid(-log_odds(layer.logits(x_BCHW), is_in_N)))
+            found.append(log_odds(layer.logits(x_BCHW), is_in_N) + handicap)
             x_BCHW = layer.compress(x_BCHW)
-        return torch.stack(found).amax(0)
+        return torch.stack(found).amin(0)
 
     @torch.no_grad()
-    def survivors(self, x_BCHW: Tensor, is_in_N: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    def survivors(
+        self, x_BCHW: Tensor, is_in_N: Tensor, handicaps: Sequence[float], threshold: float
+    ) -> tuple[Tensor, Tensor]:
         """Hard: places_S in the batch that no layer stopped, and what of them reaches the seam.
 
         A block never sees what a layer before it stopped. NaN stops nothing: the comparison fails, and a broken gate
         must lose bytes rather than answers.
         """
         places_S = torch.arange(len(x_BCHW))
-        for block, layer in zip(self.blocks, self.layers, strict=True):
+        for (block, layer), handicap in zip(self._pairs(), handicaps, strict=True):
             if not len(places_S):
                 break
             x_BCHW = block(x_BCHW)
-            stops_S = torch.sigmoid(-log_odds(layer.logits(x_BCHW), is_in_N)) >= threshold
+            stops_S = torch.sigmoid(-log_odds(layer.logits(x_BCHW), is_in_N) - handicap) >= threshold
             x_BCHW, places_S = layer.compress(x_BCHW[~stops_S]), places_S[~stops_S]
         return places_S, x_BCHW
 
@@ -132,7 +144,7 @@ def class_set(positives: Sequence[str], labels: Sequence[str]) -> Tensor:
     is_in_N = torch.tensor([name in positives for name in labels], dtype=torch.bool)
     if not is_in_N.any() or is_in_N.all():
         raise ConfigError(
-            f"a gate needs classes to let through and classes to stop, got positives {list(positives)} of {list(labels)}"
+            f"a gate needs classes to let through and classes to stop, got {list(positives)} of {list(labels)}"
         )
     return is_in_N
 

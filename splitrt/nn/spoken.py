@@ -64,11 +64,11 @@ class Deployed(nn.Module):
 
     def __init__(self, spoken: Spoken) -> None:
         super().__init__()
-        first, last = spoken.row.layers
+        first, last = spoken.row.layer(0), spoken.row.layer(1)
         self.core, self.application = spoken.row.blocks
-        self.first = Masked(first.mask().detach())  # type: ignore[operator]
-        self.seam = Kept(last.kept())  # type: ignore[operator]
-        self.spread = Spread(last.kept(), last.openness_C.numel())  # type: ignore[operator, union-attr]
+        self.first = Masked(first.mask().detach())
+        self.seam = Kept(last.kept())
+        self.spread = Spread(last.kept(), last.openness_C.numel())
         self.server = spoken.server
 
     def forward(self, x_B1MT: Tensor) -> Tensor:
@@ -123,12 +123,12 @@ class GateGraph(nn.Module):
         super().__init__()
         self.handicap = handicap
         self.blocks = nn.ModuleList(row.blocks[: k + 1])
-        self.masks = nn.ModuleList(Masked(one.mask().detach()) for one in row.layers[:k])  # type: ignore[operator]
-        self.layer = row.layers[k]
+        self.masks = nn.ModuleList(Masked(row.layer(before).mask().detach()) for before in range(k))
+        self.layer = row.layer(k)
         self.register_buffer("is_in_N", is_in_N)
 
     def forward(self, x_1CHW: Tensor) -> Tensor:
         for block, mask in zip(self.blocks, [*self.masks, nn.Identity()], strict=True):
             x_1CHW = mask(block(x_1CHW))
         assert isinstance(self.is_in_N, Tensor)
-        return log_odds(self.layer.logits(x_1CHW), self.is_in_N) + self.handicap  # type: ignore[operator]
+        return log_odds(self.layer.logits(x_1CHW), self.is_in_N) + self.handicap

@@ -147,13 +147,15 @@ def _check_ends(captured: Captured, order: Order) -> None:
     inputs = [tensor_spec(value) for value in captured.graph.inputs]
     if len(inputs) > MOST_INPUTS:
         raise ConfigError(f"a network must take at most {MOST_INPUTS} tensors, got {len(inputs)}")
-    for what, shape in (
-        ("photographs", order.pixels and (1, 3, order.pixels.height, order.pixels.width)),
-        ("sounds", order.audio and (1, 1, order.audio.bands, order.audio.frames)),
-    ):
-        given = [(one.dtype, one.shape) for one in inputs]
-        if shape and given != [("float32", shape)]:
-            raise ConfigError(f"a network of {what} must take one tensor {('float32', shape)}, got {given}")
+    taken: tuple[int, ...] = ()
+    if order.pixels is not None:
+        taken = (1, 3, order.pixels.height, order.pixels.width)
+    elif order.audio is not None:
+        taken = (1, 1, order.audio.bands, order.audio.frames)
+    given = [(one.dtype, one.shape) for one in inputs]
+    if taken and given != [("float32", taken)]:
+        what = "photographs" if order.audio is None else "sounds"
+        raise ConfigError(f"a network of {what} must take one tensor {('float32', taken)}, got {given}")
     for place, value in enumerate(captured.graph.outputs):
         tensor_spec(replace(value, name=f"output_{place}"))
         if value.dtype not in SENT_BACK:

@@ -26,7 +26,16 @@ from splitrt.policy.guarantee import certify
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
-CURVE = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0)  # kept shares of positives at which the record says what is stopped
+CURVE = (
+    0.5,
+    0.8,
+    0.9,
+    0.95,
+    0.98,
+    0.99,
+    0.995,
+    1.0,
+)  # kept shares of positives at which the record says what is stopped
 
 
 def certified(
@@ -63,9 +72,7 @@ def split_digest(samples: Sequence[npt.NDArray[np.generic]]) -> str:
     return hashlib.sha256(b"".join(sorted(_digests(samples)))).hexdigest()
 
 
-def check_apart(
-    train: Sequence[npt.NDArray[np.generic]], calibrate: Sequence[npt.NDArray[np.generic]]
-) -> None:
+def check_apart(train: Sequence[npt.NDArray[np.generic]], calibrate: Sequence[npt.NDArray[np.generic]]) -> None:
     """Raises CalibrationRefused where a sample of one split is in the other."""
     shared = len(set(_digests(train)) & set(_digests(calibrate)))
     if shared:
@@ -110,12 +117,13 @@ def attach(
 
 
 def _card(rule: Gate, record: GateRecord) -> str:
-    stopped = f"{100 * record.stopped / record.negatives:.1f} % of {record.negatives} negatives" if record.negatives else ""
-    through = ", ".join(rule.positives) or "positives"
+    others = "There were no negatives in the same split."
+    if record.negatives:
+        others = f"It stopped {100 * record.stopped / record.negatives:.1f} % of {record.negatives} negatives there."
     return (
-        f"\n## Gate\n\nLets through: {through}. With probability {1 - record.delta:g} it keeps at least "
-        f"{100 * record.recall:g} % of them: certified on {record.positives} positives, {record.lost} of which it stops. "
-        f"It stopped {stopped or 'no negatives, there were none'} of the same split.\n"
+        f"\n## Gate\n\nLets through: {', '.join(rule.positives) or 'positives'}. With probability {1 - record.delta:g} it "
+        f"keeps at least {100 * record.recall:g} % of them: certified on {record.positives} positives, of which it stops "
+        f"{record.lost}. {others}\n"
     )
 
 

@@ -25,7 +25,7 @@ from splitrt.partition.capture import capture
 from splitrt.partition.cuts import cuts, find_cut
 from splitrt.train.gate import attach, certified, check_apart, split_digest
 from splitrt.train.sounds import Clips, Float32, heard, read_clips, spectrograms, statistics
-from splitrt.train.spoken import Sound, SpokenRecipe, odds_of_set, train_spoken
+from splitrt.train.spoken import Sound, SpokenRecipe, train_spoken
 from splitrt.watch import Watch
 
 BITS = (4, 8)
@@ -92,7 +92,9 @@ def left_out_odds(recipe: SpokenRecipe, clips: Clips, is_in_N: torch.Tensor, wat
         check_apart(clips.of(others).sounds, unheard.sounds)
         model = trained(recipe, clips, others, watch)
         x_N1BT = heard(unheard, measured(recipe.sound, clips.of(others)), recipe.seed)
-        found[clips.speakers_N == clips.names.index(name)] = odds_of_set(model, x_N1BT, is_in_N, recipe.gate.handicaps)
+        found[clips.speakers_N == clips.names.index(name)] = model.row.odds(
+            torch.from_numpy(x_N1BT), is_in_N, recipe.gate.handicaps
+        ).numpy()
     return found
 
 

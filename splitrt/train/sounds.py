@@ -128,7 +128,7 @@ def _centred_by_speaker(log_NBT: Float32, speakers_N: Int64) -> Float32:
 
 def _resampled(sound_S: Float32, rate: float) -> Float32:
     places = np.linspace(0, len(sound_S) - 1, int(len(sound_S) / rate))
-    return np.interp(places, np.arange(len(sound_S)), sound_S).astype(np.float32)
+    return np.asarray(np.interp(places, np.arange(len(sound_S)), sound_S), np.float32)
 
 
 def _in_noise(sound_S: Float32, draws: np.random.Generator) -> Float32:
@@ -160,4 +160,4 @@ def _smooth(count: int, length: int, draws: np.random.Generator) -> npt.NDArray[
     place = np.linspace(0, 4 - 1e-6, length)
     low = place.astype(int)
     share = 0.5 - 0.5 * np.cos(np.pi * (place - low))
-    return knots[:, low] * (1 - share) + knots[:, low + 1] * share
+    return np.asarray(knots[:, low] * (1 - share) + knots[:, low + 1] * share)

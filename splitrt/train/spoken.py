@@ -8,8 +8,6 @@ word at once, by the loss of gated compression, and a bundle's gate is the row a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +20,7 @@ from splitrt.manifest import Audio
 from splitrt.nn.gate import Weights, gated_loss, log_odds
 from splitrt.nn.spoken import Spoken
 from splitrt.train.loop import TrainingFailed, groups, one_cycle
-from splitrt.train.sounds import Clips, Float32, augmented, virtual_speakers
+from splitrt.train.sounds import Clips, augmented, virtual_speakers
 from splitrt.watch import Watch
 
 Int64 = npt.NDArray[np.int64]
@@ -55,7 +53,8 @@ class GatePhase(Table):
     weight_decay: float = Field(0.05, ge=0)
     width: int = Field(16, ge=2)
     alphas: tuple[float, float] = (0.5, 1.0)
-    betas: tuple[float, float] = (0.05, 0.3)
+    betas: tuple[float, float] = (0.0, 2.0)
+    words_weight: float = Field(0.5, ge=0)  # of telling all words apart, in every gate's MLP
     handicaps: tuple[float, float] = (3.0, 0.0)  # log odds by which the first gate must be surer than the second
     recall: float = Field(0.9, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
@@ -115,17 +114,6 @@ def asked(labels_B: Int64, classes: int, draws: np.random.Generator) -> npt.NDAr
     return np.asarray(np.eye(classes, dtype=np.bool_)[words_B])
 
 
-def odds_of_set(model: Spoken, x_N1MT: Float32, is_in_N: torch.Tensor, handicaps: Sequence[float]) -> Float32:
-    """(N,): the row's, the smallest of its gates' log odds with their handicaps: what its threshold is held against."""
-    with torch.no_grad():
-        x, found = torch.from_numpy(x_N1MT), []
-        for block, layer, handicap in zip(model.row.blocks, model.row.layers, handicaps, strict=True):
-            x = block(x)
-            found.append(log_odds(layer.logits(x), is_in_N) + handicap)  # type: ignore[operator]
-            x = layer.compress(x)  # type: ignore[operator]
-    return torch.stack(found).amin(0).numpy()
-
-
 def _loss(
     model: Spoken,
     x_B1MT: torch.Tensor,
@@ -137,8 +125,12 @@ def _loss(
 ) -> torch.Tensor:
     is_in_BN = torch.from_numpy(asked(labels_B, classes, draws))
     labels = torch.from_numpy(labels_B)
-    seam_BCHW, odds = model.row(x_B1MT, is_in_BN)
+    seam_BCHW, logits = model.row(x_B1MT, is_in_BN)
+    odds = [log_odds(logits_BN, is_in_BN) for logits_BN in logits]
     task_B = F.cross_entropy(model.server(seam_BCHW), labels, label_smoothing=0.05, reduction="none")
     is_positive_B = is_in_BN[torch.arange(len(labels)), labels]
-    layers = list(model.row.layers)
-    return gated_loss(task_B, odds, is_positive_B, layers, phase.weights, warm=min(1.0, share / WARM_UP))  # type: ignore[arg-type]
+    layers = [model.row.layer(k) for k in range(2)]
+    words = sum((F.cross_entropy(logits_BN, labels, label_smoothing=0.1) for logits_BN in logits), torch.zeros(()))
+    return phase.words_weight * words + gated_loss(
+        task_B, odds, is_positive_B, layers, phase.weights, warm=min(1.0, share / WARM_UP)
+    )
