@@ -86,7 +86,7 @@ class Hearing:
             self._mean_B = self._mean_B + gain * (voiced_BV.mean(axis=1) - self._mean_B)
             self._square_B = self._square_B + gain * (np.square(voiced_BV).mean(axis=1) - self._square_B)
         deviation_B = np.sqrt(np.maximum(self._square_B - np.square(self._mean_B), LEAST_SPREAD**2))
-        return centred(log_BT[None], self._mean_B, deviation_B)[0]
+        return np.asarray(centred(log_BT[None], self._mean_B, deviation_B)[0])
 
 
 @lru_cache(maxsize=8)

@@ -46,7 +46,8 @@ def certified(
 
     Raises CalibrationRefused where there are too few positives, with the number needed: none at all is too few.
     """
-    nothing_N = np.nan_to_num(np.exp(-np.logaddexp(0, odds_N.astype(np.float64))), nan=0.0)  # NaN stops nothing
+    odds_N = np.where(np.isnan(odds_N), np.inf, odds_N)  # NaN stops nothing
+    nothing_N = np.exp(-np.logaddexp(0, odds_N.astype(np.float64)))
     positives, negatives = nothing_N[is_positive_N], nothing_N[~is_positive_N]
     found = certify(positives, np.ones(len(positives), np.bool_), 1 - recall, delta)
     curve = []
@@ -120,10 +121,10 @@ def _card(rule: Gate, record: GateRecord) -> str:
     others = "There were no negatives in the same split."
     if record.negatives:
         others = f"It stopped {100 * record.stopped / record.negatives:.1f} % of {record.negatives} negatives there."
+    through, sure, kept = ", ".join(rule.positives) or "positives", 1 - record.delta, 100 * record.recall
     return (
-        f"\n## Gate\n\nLets through: {', '.join(rule.positives) or 'positives'}. With probability {1 - record.delta:g} it "
-        f"keeps at least {100 * record.recall:g} % of them: certified on {record.positives} positives, of which it stops "
-        f"{record.lost}. {others}\n"
+        f"\n## Gate\n\nLets through: {through}. With probability {sure:g} it keeps at least {kept:g} % of them: "
+        f"certified on {record.positives} positives, of which it stops {record.lost}. {others}\n"
     )
 
 

@@ -1,5 +1,5 @@
-"""The three kinds of recipe, told apart by what they name: `words` are spoken, a `bundle` gets a gate before it, anything
-else is a model to train and split.
+"""The three kinds of recipe, told apart by what they name: `words` are spoken, a `bundle` gets a gate before it,
+anything else is a model to train and split.
 """
 
 from __future__ import annotations

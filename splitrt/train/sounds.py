@@ -25,6 +25,7 @@ Int64 = npt.NDArray[np.int64]
 FILE = "speech_digits/digits_8khz.npz"
 RATES = tuple(np.geomspace(0.8, 1.25, 5))
 TRACTS = tuple(np.geomspace(0.85, 1.18, 5))
+VOICES = (0.92, 1.0, 1.08)
 QUIET_DB, LOUD_DB = 50.0, 12.0  # speech over noise
 
 
@@ -63,6 +64,13 @@ def read_clips(folder: Path) -> Clips:
         names = tuple(str(name) for name in archive["speaker_names"])
     sounds = [pcm[a:b].astype(np.float32) / 32768 for a, b in zip(offset[:-1], offset[1:], strict=True)]
     return Clips(sounds=sounds, labels_N=labels_N, speakers_N=speakers_N, names=names)
+
+
+def voices(audio: Audio) -> Float32:
+    """(V, B, B): each reads the bands where one of VOICES, times as long a vocal tract, has them."""
+    hz_B, places_B = mel_centres(audio.bands, audio.low_hz, audio.high_hz), np.arange(audio.bands)
+    hats = [np.interp(hz_B * voice, hz_B, places_B)[:, None] - places_B for voice in VOICES]
+    return np.maximum(0, 1 - np.abs(np.stack(hats))).astype(np.float32)
 
 
 def statistics(log_NBT: Float32) -> tuple[Float32, Float32]:
@@ -133,7 +141,7 @@ def _resampled(sound_S: Float32, rate: float) -> Float32:
 
 def _in_noise(sound_S: Float32, draws: np.random.Generator) -> Float32:
     level = np.sqrt(np.mean(np.square(sound_S))) * 10 ** (-draws.uniform(LOUD_DB, QUIET_DB) / 20)
-    return (sound_S + level * draws.standard_normal(len(sound_S))).astype(np.float32)
+    return np.asarray(sound_S + level * draws.standard_normal(len(sound_S)), np.float32)
 
 
 def _shifted(log_NBT: Float32, audio: Audio, tract: float) -> Float32:

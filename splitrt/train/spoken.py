@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.nn import functional as F
 from torch.optim import AdamW
+from torch.optim.swa_utils import AveragedModel
 
 from splitrt.manifest import Audio
 from splitrt.nn.gate import Weights, gated_loss, log_odds
@@ -51,6 +52,7 @@ class GatePhase(Table):
     batch: int = Field(50, ge=2)
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
+    averaged: float = Field(0.5, ge=0, lt=1)  # the last steps' share over which weights are averaged
     width: int = Field(16, ge=2)
     alphas: tuple[float, float] = (0.5, 1.0)
     betas: tuple[float, float] = (0.0, 2.0)
@@ -88,6 +90,7 @@ def train_spoken(clips: Clips, audio: Audio, classes: int, phase: GatePhase, see
     said_VNBT = virtual_speakers(clips, audio, seed)
     model = Spoken(classes, phase.width).train()
     optimiser = AdamW(groups([model], phase.weight_decay), lr=phase.learning_rate)
+    average = AveragedModel(model, use_buffers=True)
     steps_each = max(1, len(clips) // phase.batch)
     steps = phase.epochs * steps_each
     for step in range(steps):
@@ -103,7 +106,11 @@ def train_spoken(clips: Clips, audio: Audio, classes: int, phase: GatePhase, see
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+        if step >= (1 - phase.averaged) * steps:
+            average.update_parameters(model)
         watch.step("gate", step + 1, steps)
+    if phase.averaged:
+        model.load_state_dict(average.module.state_dict())
     return model.eval()
 
 
