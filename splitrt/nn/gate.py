@@ -100,7 +100,7 @@ class GatedRow(nn.Module):
 
     @torch.no_grad()
     def odds(self, x_BCHW: Tensor, is_in_N: Tensor, handicaps: Sequence[float], views: int = 1) -> Tensor:
-        """(B / views,): the smallest of the row's log odds, each with its handicap: what one threshold for the row meets.
+        """(B / views,): the smallest of the row's log odds, each with its handicap: what its one threshold meets.
         An early gate sees less, and is trusted less by a handicap above 0.
         x holds `views` versions of every sample, one version of all after the other: each gate takes their mean.
         """

@@ -50,6 +50,7 @@ class FilterPhase(Table):
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     width: int = Field(32, ge=4)
+    most: int = Field(1 << 20, ge=2)  # training photographs that are looked at
     recall: float = Field(0.97, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
 
@@ -91,6 +92,7 @@ def make_filter(recipe: FilterRecipe, data: Path, out: Path, watch: Watch) -> Pa
     train, tune, calibrate = (
         read_split(data, recipe.data, split, bundle.manifest.photograph) for split in ("train", "tune", "calibrate")
     )
+    train = train.some(recipe.gate.most)
     check_apart([*train.frames_BHWC, *tune.frames_BHWC], list(calibrate.frames_BHWC))
     names, wanted = (labels, recipe.positives) if train.has_labels else (VERDICTS, VERDICTS[1:])
     is_in_N = class_set(wanted, names)

@@ -67,7 +67,7 @@ def make_keyword(recipe: SpokenRecipe, data: Path, out: Path, watch: Watch) -> P
     x_N1BT = heard(clips, audio, recipe.seed)
     plain = split_off(recipe, model, audio, x_N1BT, out, watch)
     rule = Gate(reads=("frame", "frame"), threshold=threshold, positives=recipe.keywords)
-    graphs = [GateGraph(model.row, k, is_in_N, recipe.gate.handicaps[k]) for k in range(2)]
+    graphs = [GateGraph(model, k, is_in_N, recipe.gate.handicaps[k]) for k in range(2)]
     made = attach(plain, folder, rule, record, graphs, [torch.from_numpy(x_N1BT[:1])] * 2)
     for path in sorted(plain.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
@@ -92,7 +92,7 @@ def left_out_odds(recipe: SpokenRecipe, clips: Clips, is_in_N: torch.Tensor, wat
         check_apart(clips.of(others).sounds, unheard.sounds)
         model = trained(recipe, clips, others, watch)
         x_N1BT = heard(unheard, measured(recipe.sound, clips.of(others)), recipe.seed)
-        found[clips.speakers_N == clips.names.index(name)] = model.row.odds(
+        found[clips.speakers_N == clips.names.index(name)] = model.odds(
             torch.from_numpy(x_N1BT), is_in_N, recipe.gate.handicaps
         ).numpy()
     return found

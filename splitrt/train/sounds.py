@@ -70,7 +70,7 @@ def voices(audio: Audio) -> Float32:
     """(V, B, B): each reads the bands where one of VOICES, times as long a vocal tract, has them."""
     hz_B, places_B = mel_centres(audio.bands, audio.low_hz, audio.high_hz), np.arange(audio.bands)
     hats = [np.interp(hz_B * voice, hz_B, places_B)[:, None] - places_B for voice in VOICES]
-    return np.maximum(0, 1 - np.abs(np.stack(hats))).astype(np.float32)
+    return np.asarray(np.maximum(0, 1 - np.abs(np.stack(hats))), np.float32)
 
 
 def statistics(log_NBT: Float32) -> tuple[Float32, Float32]:

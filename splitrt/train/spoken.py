@@ -21,7 +21,7 @@ from splitrt.manifest import Audio
 from splitrt.nn.gate import Weights, gated_loss, log_odds
 from splitrt.nn.spoken import Spoken
 from splitrt.train.loop import TrainingFailed, groups, one_cycle
-from splitrt.train.sounds import Clips, augmented, virtual_speakers
+from splitrt.train.sounds import Clips, augmented, virtual_speakers, voices
 from splitrt.watch import Watch
 
 Int64 = npt.NDArray[np.int64]
@@ -55,8 +55,8 @@ class GatePhase(Table):
     averaged: float = Field(0.5, ge=0, lt=1)  # the last steps' share over which weights are averaged
     width: int = Field(16, ge=2)
     alphas: tuple[float, float] = (0.5, 1.0)
-    betas: tuple[float, float] = (0.0, 2.0)
-    words_weight: float = Field(0.5, ge=0)  # of telling all words apart, in every gate's MLP
+    betas: tuple[float, float] = (0.0, 5.0)
+    words_weight: float = Field(1.0, ge=0)  # of telling all words apart, in every gate's MLP
     handicaps: tuple[float, float] = (3.0, 0.0)  # log odds by which the first gate must be surer than the second
     recall: float = Field(0.9, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
@@ -88,7 +88,7 @@ def train_spoken(clips: Clips, audio: Audio, classes: int, phase: GatePhase, see
     torch.manual_seed(seed)
     draws = np.random.default_rng(seed)
     said_VNBT = virtual_speakers(clips, audio, seed)
-    model = Spoken(classes, phase.width).train()
+    model = Spoken(classes, torch.from_numpy(voices(audio)), phase.width).train()
     optimiser = AdamW(groups([model], phase.weight_decay), lr=phase.learning_rate)
     average = AveragedModel(model, use_buffers=True)
     steps_each = max(1, len(clips) // phase.batch)
