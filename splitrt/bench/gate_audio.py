@@ -45,7 +45,7 @@ def measure_audio(data: Path, quick: bool) -> dict[str, Any]:
     clips = read_clips(data)
     phase = PHASE.model_copy(update={"epochs": 3, "width": 8}) if quick else PHASE
     left_out = clips.names[:1] if quick else clips.names
-    models = {others: _train(clips, others, phase) for others in _groups(clips.names, left_out)}
+    models = {others: _train(clips, others, phase) for others in groups(clips.names, left_out)}
     folds = [_fold(clips, name, models, phase) for name in left_out]
     odds_NW = np.concatenate([fold["odds_NW"] for fold in folds])
     is_own_NW = np.concatenate([fold["is_own_NW"] for fold in folds])
@@ -69,7 +69,7 @@ def measure_audio(data: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-def _groups(names: Sequence[str], left_out: Sequence[str]) -> list[tuple[str, ...]]:
+def groups(names: Sequence[str], left_out: Sequence[str]) -> list[tuple[str, ...]]:
     """Speakers to train on: all but each who is left out, and those less one more."""
     found: dict[tuple[str, ...], None] = {}
     for name in left_out:

@@ -42,7 +42,7 @@ class Unwatched:
 def recipe() -> SpokenRecipe:
     """The repository's, shortened: what it learns here is little, how it is certified and served is the same."""
     whole = read_spoken_recipe(ROOT / "recipes/keyword.toml")
-    short = whole.gate.model_copy(update={"epochs": 4, "width": 8})
+    short = whole.gate.model_copy(update={"epochs": 3, "width": 8})
     return whole.model_copy(update={"speakers": ("george", "lucas"), "gate": short})
 
 
@@ -100,11 +100,6 @@ def test_the_bundle_says_on_what_its_promise_rests(keyword: Bundle) -> None:
     assert keyword.manifest.gate is not None
     assert keyword.manifest.gate.positives == ("seven",)
     assert record.lost <= 0.1 * record.positives
-
-
-def test_only_the_channels_that_the_mask_keeps_are_sent(keyword: Bundle, recipe: SpokenRecipe) -> None:
-    (seam,) = keyword.manifest.seam.tensors
-    assert seam.shape[1] < 4 * recipe.gate.width
 
 
 def test_a_bundle_of_sounds_refuses_photographs(keyword: Bundle, frame_HWC: npt.NDArray[np.uint8]) -> None:
