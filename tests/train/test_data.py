@@ -40,7 +40,7 @@ def test_no_recipe_can_name_a_test_split(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data must be one of scenes, cifar10, photographs, got 'faces'"):
+    with pytest.raises(ConfigError, match="data must be one of scenes, cifar10, photographs, unlabelled, got 'faces'"):
         read_split(tmp_path, "faces", "train", PIXELS)
 
 
