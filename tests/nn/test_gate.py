@@ -163,3 +163,12 @@ def test_a_row_learns_to_stop_what_is_not_asked_for_and_to_close_channels() -> N
     assert len(gated.layer(0).kept()) <= 4
     assert set(places_S.tolist()) <= set(torch.nonzero(labels_B).flatten().tolist())
     assert len(places_S) >= 30
+
+
+def test_a_heavier_positive_costs_more_to_miss() -> None:
+    some = torch.tensor([True, False, True, False])
+    values = [
+        float(gated_loss(torch.zeros(4), [torch.zeros(4)], some, [layer()], [Weights(beta=0.0)], weight).detach())
+        for weight in (1.0, 4.0)
+    ]
+    assert values[1] == pytest.approx(2.5 * values[0], rel=1e-3)

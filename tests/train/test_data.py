@@ -17,6 +17,7 @@ from splitrt.manifest import Pixels
 from splitrt.train.data import (
     ARCHIVES,
     IMAGENET,
+    MORE_SCENES,
     SCENES_SHARE,
     SETS,
     SPLITS,
@@ -58,9 +59,10 @@ def test_splits_of_one_archive_do_not_overlap(splits: dict[str, tuple[int, int]]
 
 
 def test_photographs_for_distillation_keep_to_the_splits_of_the_scenes_they_borrow() -> None:
-    for split, (first, stop) in SCENES_SHARE.items():
-        low, high = ARCHIVES["scenes"][split]
-        assert low <= first < stop <= high
+    for shares in (SCENES_SHARE, MORE_SCENES):
+        for split, (first, stop) in shares.items():
+            low, high = ARCHIVES["scenes"][split]
+            assert low <= first < stop <= high
 
 
 @pytest.mark.parametrize(("name", "count"), [("scenes", 1000), ("cifar10", 2000), ("photographs", 100)])
