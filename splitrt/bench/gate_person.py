@@ -54,7 +54,7 @@ def recipe_of(bundle: str) -> FilterRecipe:
         data="unlabelled",
         positives=(PERSON,),
         answer="nobody",
-        gate=FilterPhase(epochs=12, recall=0.9, delta=0.1),
+        gate=FilterPhase(epochs=6, recall=0.9, delta=0.1),
     )
 
 

@@ -38,7 +38,7 @@ RECIPE = FilterRecipe(
     data="scenes",
     positives=("buildings", "street"),
     answer="nature",
-    gate=FilterPhase(epochs=8, recall=0.97, delta=0.1),
+    gate=FilterPhase(epochs=20, recall=0.97, delta=0.1),
 )
 WITHIN = 0.005  # of the best point's accuracy
 Array = npt.NDArray[Any]

@@ -38,7 +38,7 @@ ARCHIVES: dict[str, Ranges] = {
 IMAGENET: Ranges = {"train": (0, 300), "tune": (300, 340), "calibrate": (340, 400)}
 IMAGENET_REPEATS = 6  # of its few photographs, beside as many thousands of smaller ones
 SCENES_SHARE: Ranges = {"train": (0, 2_000), "tune": (8_500, 8_540), "calibrate": (9_000, 9_040)}
-MORE_SCENES: Ranges = {"train": (0, 4_000), "tune": (8_500, 8_700), "calibrate": (9_000, 10_000)}
+MORE_SCENES: Ranges = {"train": (0, 3_000), "tune": (8_500, 8_700), "calibrate": (9_000, 10_000)}
 SETS = (*ARCHIVES, "photographs", "unlabelled")
 SPLITS = ("train", "tune", "calibrate")
 

@@ -49,7 +49,7 @@ class FilterPhase(Table):
     batch: int = Field(64, ge=2)
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
-    width: int = Field(32, ge=4)
+    width: int = Field(24, ge=4)
     most: int = Field(1 << 20, ge=2)  # training photographs that are looked at
     recall: float = Field(0.97, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
