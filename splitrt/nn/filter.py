@@ -1,8 +1,8 @@
 """A small classifier on a stem's features: the gate before the encoder of a network that has one already.
 
 Shape letters: B batch, F feature channels, H W space, N classes.
-The neural filter of Matsubara et al. (arXiv:2007.15818) at a fraction of its size: pool, two convolutions, pool. It must
-cost little: every frame pays for it, and of most it is all that is worth paying for.
+The neural filter of Matsubara et al. (arXiv:2007.15818) at a fraction of its size: pool, two convolutions, pool. It
+must cost little: every frame pays for it, and of most it is all that is worth paying for.
 """
 
 from __future__ import annotations
