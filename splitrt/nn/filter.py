@@ -55,4 +55,5 @@ class FilterGraph(nn.Module):
         logits_BN = self.trained(pooled_BFHW)
         assert isinstance(self.inside, Tensor)
         assert isinstance(self.outside, Tensor)
-        return logits_BN[:, self.inside].logsumexp(1) - logits_BN[:, self.outside].logsumexp(1)
+        odds_B: Tensor = logits_BN[:, self.inside].logsumexp(1) - logits_BN[:, self.outside].logsumexp(1)
+        return odds_B

@@ -12,6 +12,7 @@ import torch
 from tiny import Heard
 
 from splitrt.errors import CalibrationRefused, ConfigError
+from splitrt.nn.filter import FilterGraph
 from splitrt.policy.guarantee import NEVER, most_losses
 from splitrt.train.filter import FilterPhase, FilterRecipe, Seen, odds_of, train_filter
 from splitrt.train.gate import certified, check_apart, split_digest
@@ -115,3 +116,13 @@ def test_a_filter_learns_what_lies_in_the_features() -> None:
 def test_a_single_class_teaches_a_gate_nothing_and_is_refused(labels: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="positives and others to learn from"):
         train_filter(seen(0, labels), seen(1), IS_IN, RECIPE, Heard())
+
+
+def test_a_devices_filter_gives_the_odds_that_were_certified() -> None:
+    trained = train_filter(seen(0), seen(1), IS_IN, RECIPE, Heard())
+    unseen = seen(2)
+    pooled = torch.from_numpy(unseen.features_NFHW.astype(np.float32))
+    features = pooled.repeat_interleave(3, 2).repeat_interleave(3, 3)
+    with torch.no_grad():
+        given = FilterGraph(trained, 3, IS_IN).eval()(features).numpy()
+    np.testing.assert_allclose(given, odds_of(trained, unseen, IS_IN), atol=1e-4)
