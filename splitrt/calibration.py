@@ -82,12 +82,33 @@ class ExitCurve(Table):
         return self
 
 
+class GatePoint(Table):
+    """A threshold that keeps this share of the calibration positives, and the share of negatives that it stops."""
+
+    kept: float
+    stopped: float | None  # None: there were no negatives
+
+
+class GateRecord(Table):
+    """With probability 1 - delta the row of gates keeps at least `recall` of positives: on what that rests."""
+
+    recall: float = Field(gt=0, lt=1)
+    delta: float = Field(gt=0, lt=1)
+    positives: int = Field(ge=1)
+    lost: int = Field(ge=0)  # of the positives, at the threshold
+    negatives: int = Field(ge=0)
+    stopped: int = Field(ge=0)  # of the negatives
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")  # of the calibration split
+    curve: tuple[GatePoint, ...] = Field((), max_length=256)
+
+
 class Calibration(Table):
     data: str
     images: int
     score: Literal["accuracy", "agreement"] = "accuracy"
     whole_accuracy: float
     exit: ExitCurve | None = None
+    gate: GateRecord | None = None
     points: tuple[Point, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

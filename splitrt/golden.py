@@ -74,6 +74,29 @@ def load_captured_golden(path: Path) -> CapturedGolden:
     return CapturedGolden(**found)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateGolden:
+    """What each gate of a row reads of one frame, and the log odds that it gives."""
+
+    inputs: tuple[Array, ...]
+    odds: tuple[Array, ...]
+
+    def save(self, path: Path) -> None:
+        arrays = {f"{field.name}_{i}": one for field in fields(self) for i, one in enumerate(getattr(self, field.name))}
+        np.savez_compressed(path, **arrays)
+
+
+def load_gate_golden(path: Path, gates: int) -> GateGolden:
+    """Raises BundleError where it is not of so many gates."""
+    arrays = read_npz(path, MAX_GOLDEN_BYTES)
+    wanted = {f"{name}_{i}" for name in ("inputs", "odds") for i in range(gates)}
+    if set(arrays) != wanted:
+        raise BundleError(f"{path.name} must hold {', '.join(sorted(wanted))}, got {', '.join(sorted(arrays))}")
+    return GateGolden(
+        inputs=tuple(arrays[f"inputs_{i}"] for i in range(gates)), odds=tuple(arrays[f"odds_{i}"] for i in range(gates))
+    )
+
+
 def comparable(outputs: Array, kind: str) -> Array:
     """What of a tail's outputs may be compared: of candidates (.., K, 6) the scores, since equals may change places."""
     return outputs[..., 4] if kind == "boxes" else outputs

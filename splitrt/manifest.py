@@ -11,8 +11,11 @@ import re
 import tomllib
 from typing import Annotated, Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from splitrt.codec import spectrogram
 from splitrt.codec.parts import DTYPES, EXACT, Part, channels
 from splitrt.errors import BundleError, InvalidInput
 
@@ -44,6 +47,54 @@ class Pixels(Table):
         if min(self.std) <= 0:
             raise ValueError(f"pixels.std must be above zero, got {self.std}")
         return self
+
+
+class Audio(Table):
+    """From a sound to the stem's input (1, 1, bands, frames): its middle `samples`, log-mel, against the voice's mean.
+
+    A sound is mono, int16 or float in -1..1, at `rate_hz`.
+    """
+
+    rate_hz: int = Field(ge=4_000, le=192_000)
+    samples: int = Field(ge=64, le=1 << 22)
+    window: int = Field(ge=32, le=1 << 14)  # samples of a frame of the spectrogram
+    hop: int = Field(ge=1, le=1 << 14)
+    bands: int = Field(ge=4, le=256)
+    low_hz: float = Field(ge=0)
+    high_hz: float = Field(gt=0)
+    mean: tuple[float, ...]  # a band's in voiced frames of the training speakers: where hearing starts from
+    deviation: tuple[float, ...]
+    memory: int = Field(100, ge=1, le=1 << 20)  # frames that this mean counts for
+
+    @model_validator(mode="after")
+    def _sound(self) -> Audio:
+        if self.window > self.samples:
+            raise ValueError(f"audio.window must be at most audio.samples {self.samples}, got {self.window}")
+        if not self.low_hz < self.high_hz <= self.rate_hz / 2:
+            raise ValueError(
+                f"audio.high_hz must lie above low_hz and up to {self.rate_hz / 2:g}, got {self.low_hz}, {self.high_hz}"
+            )
+        if not len(self.mean) == len(self.deviation) == self.bands or min(self.deviation) <= 0:
+            raise ValueError(f"audio.mean and deviation (above 0) must be one number a band, {self.bands} of them")
+        if self.frames * self.bands > 1 << 20:
+            raise ValueError(f"audio must give at most {1 << 20} values, got {self.bands} x {self.frames}")
+        return self
+
+    @property
+    def frames(self) -> int:
+        return 1 + (self.samples - self.window) // self.hop
+
+    def hearing(self) -> spectrogram.Hearing:
+        """Of a stream that begins."""
+        mean_B, deviation_B = (np.array(one, np.float32) for one in (self.mean, self.deviation))
+        return spectrogram.Hearing(mean_B, deviation_B, self.memory)
+
+    def log_mel(self, sound_S: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """(bands, frames) of a float sound of any length."""
+        bank_BF = spectrogram.mel_bank(self.rate_hz, self.window, self.bands, self.low_hz, self.high_hz)
+        placed_1S = spectrogram.placed(sound_S, self.samples)[None]
+        log_1BT = spectrogram.log_mel(spectrogram.power(placed_1S, self.window, self.hop), bank_BF)
+        return np.asarray(log_1BT[0])
 
 
 class Output(Table):
@@ -153,6 +204,25 @@ class Exits(Table):
     chain: tuple[Exit, ...] = Field(min_length=1, max_length=8)
 
 
+class Gate(Table):
+    """When there is nothing to answer: P(nothing) at or above the threshold, in any gate of the row, ends the frame.
+
+    Gate k is `head/gate_k.onnx`: `x` to `odds`, the logarithm of P(something) / P(nothing). One threshold holds for
+    the whole row, so that one certificate covers all that the row loses together.
+    """
+
+    reads: tuple[Literal["frame", "features"], ...] = Field(min_length=1, max_length=4)  # in the order they run
+    threshold: float = Field(ge=0, le=1.01)  # above 1: never
+    answer: str = Field("nothing", min_length=1, max_length=64)  # what a stopped frame's label says
+    positives: tuple[str, ...] = ()  # what is let through
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Gate:
+        if list(self.reads) != sorted(self.reads, reverse=True):
+            raise ValueError(f"gate.reads must name frames before features, got {list(self.reads)}")
+        return self
+
+
 class Manifest(Table):
     schema_version: Literal[1]
     name: str = Field(pattern=f"^{NAME.pattern}$")
@@ -160,27 +230,30 @@ class Manifest(Table):
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     head_arguments: dict[str, int | float | str] = {}
     tail_arguments: dict[str, int | float | str] = {}
-    pixels: Pixels | None = None  # None: it takes `inputs`, not photographs
+    pixels: Pixels | None = None  # None: it takes `audio` or `inputs`, not photographs
+    audio: Audio | None = None
     inputs: tuple[TensorSpec, ...] = Field((), max_length=MOST_INPUTS)
     output: Output
     seam: Seam
     # Sizes of encoder and decoder; None: the features themselves are sent.
     bottleneck: dict[Literal["hidden", "decoder_hidden"], Annotated[int, Field(ge=1, le=4096)]] | None = None
+    gate: Gate | None = None
     exits: Exits | None = None
     golden_tolerance: float = Field(gt=0)  # of the logits, absolute; of tensors, as a share of the largest value
     files: dict[str, str]  # path in the bundle -> SHA-256, hex
 
     @model_validator(mode="after")
     def _inputs_sound(self) -> Manifest:
-        if (self.pixels is None) == (not self.inputs):
-            raise ValueError("a bundle takes either photographs (pixels) or tensors (inputs)")
+        if sum((self.pixels is not None, self.audio is not None, bool(self.inputs))) != 1:
+            raise ValueError("a bundle takes either photographs (pixels), sounds (audio) or tensors (inputs)")
         return self
 
     @property
     def photograph(self) -> Pixels:
-        """What a photograph becomes. Raises InvalidInput where the bundle takes tensors."""
+        """What a photograph becomes. Raises InvalidInput where the bundle takes something else."""
         if self.pixels is None:
-            raise InvalidInput(f"bundle {self.name} takes {len(self.inputs)} tensors, got a photograph")
+            takes = f"{len(self.inputs)} tensors" if self.audio is None else "sounds"
+            raise InvalidInput(f"bundle {self.name} takes {takes}, got a photograph")
         return self.pixels
 
     @model_validator(mode="after")

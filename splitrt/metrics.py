@@ -57,8 +57,8 @@ class DeviceMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.frames = Counter(
-            "splitrt_device_frames", "Frames ended, by who answered or why nobody did.", ["outcome"],
-            registry=self.registry,
+            "splitrt_device_frames", "Frames ended, by bundle and who answered: gate, exit, remote, fallback, skipped, "
+            "or an error's code.", ["bundle", "outcome"], registry=self.registry,
         )  # fmt: skip
         self.exit_share = Gauge(
             "splitrt_exit_share_ratio", "Share of frames that a sure exit would answer.", registry=self.registry
@@ -78,6 +78,16 @@ class DeviceMetrics:
             "splitrt_exit_alarms", "Times that it was found beyond the bound; exits ask for more each time.",
             registry=self.registry,
         )  # fmt: skip
+
+    def share(self, bundle: str, outcome: str) -> float:
+        """Of the bundle's frames so far; 0 before the first."""
+        counts = {
+            sample.labels["outcome"]: sample.value
+            for metric in self.frames.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total") and sample.labels["bundle"] == bundle
+        }
+        return counts.get(outcome, 0.0) / (sum(counts.values()) or 1.0)
 
     def follow(self, audit: Audited) -> None:
         """Show an audit as it is whenever it is looked at."""

@@ -21,6 +21,7 @@ CLAIMS = {
     "control": "splitrt.bench.control",
     "exits": "splitrt.bench.exits",
     "frame": "splitrt.bench.frame",
+    "gate": "splitrt.bench.gate",
     "head": "splitrt.bench.head",
     "plan": "splitrt.bench.plan",
     "rate": "splitrt.bench.rate",
@@ -69,10 +70,18 @@ def run(
     asked = Asked(quick=quick, bundle=bundle, data=data_folder(data), traces=traces, real=real)
     claim: Claim = import_module(CLAIMS[name]).measure(asked)
     quiet = str(json) == "-"
-    print_table(f"bench {name}", ["", "value"], list(claim.summary.items()), quiet=quiet)
+    print_table(f"bench {name}", ["", "value"], _lines(claim.summary), quiet=quiet)
     if plot is not None and claim.draw is not None:
         claim.draw(plot)
     write_json({"summary": claim.summary, "rows": claim.rows, "environment": environment(quick)}, json)
+
+
+def _lines(summary: dict[str, Any]) -> list[tuple[str, Any]]:
+    """A table within the summary, as of a task, line by line."""
+    found: list[tuple[str, Any]] = []
+    for key, value in summary.items():
+        found += [(f"{key} {name}", one) for name, one in value.items()] if isinstance(value, dict) else [(key, value)]
+    return found
 
 
 def environment(quick: bool) -> dict[str, Any]:

@@ -22,7 +22,9 @@ def train(
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
 ) -> None:
-    """Train, distil, calibrate and export. An interrupted run goes on after its last whole epoch, to the same result.
+    """Train, distil, calibrate and export; or train a gate, on spoken words or before a bundle, and certify it.
+
+    An interrupted run of the former goes on after its last whole epoch, to the same result.
 
     Example: splitrt train recipes/photos.toml --out runs --data data
     """
@@ -34,22 +36,19 @@ def train(
         import torch
 
         from splitrt.train.extend import extend
+        from splitrt.train.kinds import make
         from splitrt.train.recipe import read_recipe
-        from splitrt.train.train import train as run
     except ImportError as error:
         raise ConfigError(f"training needs the torch extra: pip install 'splitrt[torch]' ({error.name})") from None
     folder = data_folder(data)
     if folder is None:
         raise ConfigError("training needs data: give its folder with --data or SPLITRT_DATA")
     torch.set_num_threads(threads)
-    asked = read_recipe(recipe)
-    if seed is not None:
-        asked = asked.model_copy(update={"seed": seed})
     with Terminal() as watch:
         if bundle is None:
-            run(asked, folder, out, watch)
+            make(recipe, folder, out, watch, seed)
         else:
-            extend(find_bundle(bundle), asked, folder, out, watch)
+            extend(find_bundle(bundle), read_recipe(recipe), folder, out, watch)
 
 
 class Terminal(AbstractContextManager["Terminal"]):

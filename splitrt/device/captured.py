@@ -11,9 +11,11 @@ import numpy.typing as npt
 from splitrt.bundle import Bundle
 from splitrt.codec import parts, pixels
 from splitrt.codec.parts import DTYPES, EXACT
+from splitrt.device.gate import GateRow
 from splitrt.device.image import to_frame
-from splitrt.device.local import Encoded, Looked, Reference, as_jpeg
+from splitrt.device.local import Encoded, Looked, Reference, as_jpeg, stopped
 from splitrt.device.result import Boxes, Classes, found_boxes, found_classes
+from splitrt.device.sound import to_sound
 from splitrt.errors import BadFrame, InvalidInput, WidthUnsupported
 from splitrt.golden import agree_all, load_captured_golden
 from splitrt.halves import Half
@@ -22,20 +24,23 @@ Array = npt.NDArray[Any]
 
 
 class CapturedDevice:
-    """A frame is a photograph where the bundle says what becomes of one, else the network's input tensors: one array
-    where it has one input, else a sequence in their order or a mapping by their names.
+    """A frame is a photograph or a sound where the bundle says what becomes of one, else the network's input tensors:
+    one array where it has one input, else a sequence in their order or a mapping by their names.
     """
 
     def __init__(self, bundle: Bundle, half: Half) -> None:
         self.bundle = bundle
         self.reference: Reference | None = None  # tensors are never sent as differences
         self._half = half
+        self._gates = GateRow(bundle)
+        audio = bundle.manifest.audio
+        self._hearing = audio.hearing() if audio else None
 
     def take(self, given: Any) -> Any:
-        """A photograph, or a tuple of arrays. Raises InvalidInput on another shape, dtype, batch or number of them."""
+        """A photograph, a sound, or a tuple of arrays. Raises InvalidInput on another shape, dtype, batch or number."""
         wanted = self.bundle.manifest.inputs
         if not wanted:
-            return to_frame(given)
+            return to_frame(given) if self.bundle.manifest.audio is None else to_sound(given)
         names = [spec.name for spec in wanted]
         if isinstance(given, dict):
             if set(given) != set(names):
@@ -49,15 +54,21 @@ class CapturedDevice:
 
     def look(self, frame: Any, threshold: float | None = None) -> Looked:
         started = time.perf_counter()
-        wanted = self.bundle.manifest.pixels
+        wanted, audio = self.bundle.manifest.pixels, self.bundle.manifest.audio
         if wanted is not None:
             fitted = pixels.fit(frame, wanted.height, wanted.width, wanted.fit)
             frame = (pixels.normalise(fitted, wanted.mean, wanted.std)[None],)
+        elif audio is not None and self._hearing is not None:
+            frame = (self._hearing.hear(audio.log_mel(frame))[None, None],)
+        if (nothing := self._gates.stop("frame", frame[0])) is not None:
+            return stopped(nothing, started)
         try:
             tensors = self._half.run(frame)
         except Exception as error:  # a runtime's errors have no common root; the golden sample has run, so it is these
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise InvalidInput(f"inputs must be ones that the head can run: {reason}") from error
+        if (nothing := self._gates.stop("features", tensors[0])) is not None:
+            return stopped(nothing, started)
         return Looked(features=tensors, answer=None, is_sure=False, head_s=time.perf_counter() - started)
 
     def encode(self, looked: Looked, width: int, bits: int) -> Encoded:
@@ -88,7 +99,8 @@ class CapturedDevice:
         """Re-run the golden sample's head here: the largest difference. Raises BundleError beyond tolerance."""
         golden = load_captured_golden(self.bundle.path("golden.npz"))
         found = self._half.run(golden.inputs)
-        return agree_all("seam", found, golden.seam, self.bundle.manifest.golden_tolerance)
+        worst = agree_all("seam", found, golden.seam, self.bundle.manifest.golden_tolerance)
+        return max(worst, self._gates.check_golden())
 
 
 def _tensor(given: Any, spec: Any) -> Array:

@@ -1,6 +1,6 @@
 """The asyncio client: frames in, exactly one outcome a frame, on time.
 
-    submit ── waiting room (newest wins) ── policy ── head ── sure? exit
+    submit ── waiting room (newest wins) ── policy ── head ── nothing there? gate · sure? exit
                                                        └ encode ── link ── reply in time? remote
                                                                     └ else the device's own answer: fallback
 
@@ -28,7 +28,7 @@ from splitrt.device.lane import Lane, Looking
 from splitrt.device.link import Link, Sending
 from splitrt.device.local import Device, Encoded, Reference
 from splitrt.device.pending import Pending
-from splitrt.device.result import Result
+from splitrt.device.result import Result, Source
 from splitrt.device.strategy import Adaptive, Strategy
 from splitrt.errors import (
     ClientClosed,
@@ -63,9 +63,9 @@ class AsyncClient:
         self.link = link
         self.estimate = estimate
         self.config = config
+        self.metrics = DeviceMetrics()
         self._device = device
         self._strategy = strategy or Adaptive(device.bundle, config)
-        self.metrics = DeviceMetrics()
         if isinstance(self._strategy, Adaptive) and self._strategy.audit is not None:
             self.metrics.follow(self._strategy.audit)
         self._tables = tables_prefix(device.bundle.tables.digest())
@@ -179,8 +179,11 @@ class AsyncClient:
         # Shielded: the head works on, and frees itself for the next frame, when this one's time is up.
         looked, encoded = await asyncio.shield(looking)
         pending.looked = looked
+        if looked.is_stopped:
+            pending.end(self._own(pending, "gate"))
+            return
         if looked.is_final:
-            pending.end(self._result(pending, looked.answer))
+            pending.end(self._own(pending, "exit"))
             return
         error: SplitError = LinkLost("the link is not expected to answer in time")
         for attempt in range(ATTEMPTS):
@@ -265,6 +268,14 @@ class AsyncClient:
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
+    def _count(self, done: asyncio.Future[Result]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if done.cancelled() or error is not None:
+            outcome = error.code if isinstance(error, SplitError) else "error"
+        else:
+            outcome = done.result().source
+        self.metrics.frames.labels(self.bundle.manifest.name, outcome).inc()
+
     def _give_up(self, pending: Pending, error: SplitError) -> None:
         """The server's answer from some of the chunks, or the device's own, degraded; else the error."""
         if pending.done.done():
@@ -277,18 +288,11 @@ class AsyncClient:
         if isinstance(error, InvalidInput) or pending.looked is None or pending.looked.answer is None:
             pending.end(error)
         else:
-            answer = pending.looked.answer
-            pending.end(pending.result(self.bundle.manifest, "fallback", answer, self._loop.time()))
+            pending.end(self._own(pending, "fallback"))
 
-    def _count(self, done: asyncio.Future[Result]) -> None:
-        if done.cancelled():
-            return
-        error = done.exception()
-        outcome = getattr(error, "code", "internal") if error is not None else done.result().source
-        self.metrics.frames.labels(outcome).inc()
-
-    def _result(self, pending: Pending, answer: Any) -> Result:
-        return pending.result(self.bundle.manifest, "exit", answer, self._loop.time())
+    def _own(self, pending: Pending, source: Source) -> Result:
+        assert pending.looked is not None
+        return pending.result(self.bundle.manifest, source, pending.looked.answer, self._loop.time())
 
     def _remote(self, pending: Pending, reply: Reply) -> Result:
         answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.round_trip_s)

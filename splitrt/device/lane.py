@@ -60,6 +60,8 @@ class Lane:
 
     def _work(self, frame: Any, choice: Choice | None, threshold: float | None) -> tuple[Looked, Encoded | None]:
         looked = self._device.look(frame, threshold)
+        if looked.is_stopped:
+            return looked, None
         looked = replace(looked, is_final=self._strategy.is_final(looked, choice))
         if choice is None or looked.is_final:
             return looked, None

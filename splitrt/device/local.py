@@ -18,9 +18,10 @@ from splitrt.codec import payload as codec_payload
 from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import quantise
+from splitrt.device.gate import GateRow
 from splitrt.device.head import Head, check_golden
 from splitrt.device.image import to_frame
-from splitrt.device.result import Array, Boxes, Classes, found_boxes, found_classes
+from splitrt.device.result import Array, Boxes, Classes, Nothing, found_boxes, found_classes
 from splitrt.manifest import Pixels
 from splitrt.policy.confidence import confidence
 
@@ -29,13 +30,18 @@ UInt8 = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """A frame after stem and exits."""
+    """A frame after gates, stem and exits."""
 
     features: Any  # what the encoder reads
-    answer: Classes | Boxes | Array | None  # the device's own; None where the bundle has no exit
+    answer: Classes | Boxes | Nothing | Array | None  # the device's own; None where the bundle has no exit
     is_sure: bool  # of the answer, by the threshold asked for
     is_final: bool = False  # sure, and not sent all the same
     head_s: float
+
+    @property
+    def is_stopped(self) -> bool:
+        """A gate ended it: there is nothing to send, whatever the strategy."""
+        return isinstance(self.answer, Nothing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,17 +111,23 @@ class BottleneckDevice:
         self.bundle = bundle
         self.reference: Reference | None = None  # what the next frame may be sent as the difference to
         self._head = head
+        self._gates = GateRow(bundle)
 
     def take(self, given: Any) -> UInt8:
         """A photograph, uint8 (H, W, 3)."""
         return to_frame(given)
 
     def look(self, frame_HWC: UInt8, threshold: float | None = None) -> Looked:
-        """Stem and exits, until one is sure."""
+        """Gates on the frame, stem, gates on its features, exits: each only where none before ended it."""
         started = time.perf_counter()
         wanted, rule = self.bundle.manifest.photograph, self.bundle.manifest.exits
         fitted = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
-        features = self._head.stem(pixels.normalise(fitted, wanted.mean, wanted.std))
+        x_CHW = pixels.normalise(fitted, wanted.mean, wanted.std)
+        if (nothing := self._gates.stop("frame", x_CHW[None])) is not None:
+            return stopped(nothing, started)
+        features = self._head.stem(x_CHW)
+        if (nothing := self._gates.stop("features", features)) is not None:
+            return stopped(nothing, started)
         answer, is_sure = None, False
         if rule is not None:
             least = rule.threshold if threshold is None else threshold
@@ -176,7 +188,7 @@ class BottleneckDevice:
         return self.answer(outputs[0] if outputs else np.empty(0, np.float32))
 
     def check_golden(self) -> float:
-        return check_golden(self.bundle, self._head)
+        return max(check_golden(self.bundle, self._head), self._gates.check_golden())
 
     def answer(self, outputs_N: Array, temperature: float = 1.0) -> Classes | Boxes | Any:
         """Outputs as the bundle declares them: Classes, Boxes or the tensor. Raises BadFrame on another shape."""
@@ -184,6 +196,11 @@ class BottleneckDevice:
         if output.kind == "boxes":
             return found_boxes(outputs_N, output)
         return found_classes(outputs_N, output, temperature) if output.kind == "classes" else outputs_N
+
+
+def stopped(nothing: Nothing, started: float) -> Looked:
+    """A frame that a gate ended."""
+    return Looked(features=None, answer=nothing, is_sure=True, head_s=time.perf_counter() - started)
 
 
 def as_jpeg(frame_HWC: UInt8, wanted: Pixels, quality: int) -> Encoded:

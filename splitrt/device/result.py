@@ -51,6 +51,14 @@ class Boxes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Nothing:
+    """A gate was certain that there is nothing to answer."""
+
+    certainty: float
+    label: str  # what the bundle calls nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timings:
     """Where a frame's time went, in milliseconds; 0 where it did not pass.
 
@@ -70,14 +78,14 @@ class Timings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One frame's end. `source` says who answered: `exit` and `gate` the device because it was sure, `remote`
-    the server, `fallback` the device because it had to (`degraded`), `skipped` nobody: a newer frame came first.
-    `error` is set only by a stream, for a frame that nobody could answer.
+    """One frame's end. `source` says who answered: `gate` the device because there was nothing to answer, `exit` the
+    device because it was sure, `remote` the server, `fallback` the device because it had to (`degraded`), `skipped`
+    nobody: a newer frame came first. `error` is set only by a stream, for a frame that nobody could answer.
     """
 
     seq: int
     source: Source
-    output: Classes | Boxes | Array | tuple[Array, ...] | None  # several tensors: of a captured network
+    output: Classes | Boxes | Nothing | Array | tuple[Array, ...] | None  # several tensors: of a captured network
     model: str
     version: str
     latency_ms: float
@@ -92,7 +100,7 @@ class Result:
 
     @property
     def label(self) -> str | None:
-        return self.output.label if isinstance(self.output, Classes | Boxes) else None
+        return self.output.label if isinstance(self.output, Classes | Boxes | Nothing) else None
 
     @property
     def scores(self) -> npt.NDArray[np.float32] | None:

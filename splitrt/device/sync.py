@@ -15,6 +15,7 @@ from splitrt.device.client import AsyncClient
 from splitrt.device.connect import connect_async
 from splitrt.device.result import Result
 from splitrt.errors import ClientClosed
+from splitrt.metrics import DeviceMetrics
 
 T = TypeVar("T")
 
@@ -41,6 +42,10 @@ class Client:
     @property
     def bundle(self) -> Bundle:
         return self._client.bundle
+
+    @property
+    def metrics(self) -> DeviceMetrics:
+        return self._client.metrics
 
     def infer(self, image: Any, deadline_ms: float | None = None) -> Result:
         """One frame's result, or its typed error."""

@@ -29,6 +29,7 @@ from splitrt.manifest import (
     MOST_INPUTS,
     NAME,
     VERSION,
+    Audio,
     Manifest,
     Output,
     Pixels,
@@ -62,6 +63,7 @@ class Order:
     kind: Literal["classes", "tensor"] = "tensor"
     labels: tuple[str, ...] = ()
     pixels: Pixels | None = None  # the network's one input is a photograph so treated
+    audio: Audio | None = None  # or a sound
     bits: tuple[int, ...] = (4, 8, EXACT)
     samples: Sequence[Sample] = ()
 
@@ -103,7 +105,8 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
         version=order.version,
         family="captured",
         pixels=order.pixels,
-        inputs=() if order.pixels else tuple(tensor_spec(value) for value in captured.graph.inputs),
+        audio=order.audio,
+        inputs=() if order.pixels or order.audio else tuple(tensor_spec(value) for value in captured.graph.inputs),
         output=Output(kind=order.kind, labels=order.labels),
         seam=seam,
         golden_tolerance=TOLERANCE,
@@ -144,11 +147,15 @@ def _check_ends(captured: Captured, order: Order) -> None:
     inputs = [tensor_spec(value) for value in captured.graph.inputs]
     if len(inputs) > MOST_INPUTS:
         raise ConfigError(f"a network must take at most {MOST_INPUTS} tensors, got {len(inputs)}")
+    taken: tuple[int, ...] = ()
     if order.pixels is not None:
-        wanted = ("float32", (1, 3, order.pixels.height, order.pixels.width))
-        given = [(one.dtype, one.shape) for one in inputs]
-        if given != [wanted]:
-            raise ConfigError(f"a network of photographs must take one tensor {wanted}, got {given}")
+        taken = (1, 3, order.pixels.height, order.pixels.width)
+    elif order.audio is not None:
+        taken = (1, 1, order.audio.bands, order.audio.frames)
+    given = [(one.dtype, one.shape) for one in inputs]
+    if taken and given != [("float32", taken)]:
+        what = "photographs" if order.audio is None else "sounds"
+        raise ConfigError(f"a network of {what} must take one tensor {('float32', taken)}, got {given}")
     for place, value in enumerate(captured.graph.outputs):
         tensor_spec(replace(value, name=f"output_{place}"))
         if value.dtype not in SENT_BACK:

@@ -4,7 +4,8 @@ Shape letters: B batch, H W space.
 Training reads `train`, choices while building read `tune`, thresholds, tables and rates come from `calibrate`.
 There is no way to name a test split here: benchmarks read it, recipes cannot.
 
-`photographs` is for distillation without labels: training photographs of ImageNet and scenes, label -1.
+`photographs` is for distillation without labels: training photographs of ImageNet and scenes, label -1. `unlabelled`
+has more of the latter and each once, for a detector's verdicts: enough of them to certify a gate on.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ ARCHIVES: dict[str, Ranges] = {
 IMAGENET: Ranges = {"train": (0, 300), "tune": (300, 340), "calibrate": (340, 400)}
 IMAGENET_REPEATS = 6  # of its few photographs, beside as many thousands of smaller ones
 SCENES_SHARE: Ranges = {"train": (0, 2_000), "tune": (8_500, 8_540), "calibrate": (9_000, 9_040)}
-SETS = (*ARCHIVES, "photographs")
+MORE_SCENES: Ranges = {"train": (0, 3_000), "tune": (8_500, 8_700), "calibrate": (9_000, 10_000)}
+SETS = (*ARCHIVES, "photographs", "unlabelled")
 SPLITS = ("train", "tune", "calibrate")
 
 
@@ -77,8 +79,8 @@ def read_split(folder: Path, name: str, split: str, pixels: Pixels) -> Images:
         frames, labels = read_archive(_there(folder / name / "train.npz"), first, stop)
         return Images(frames_BHWC=_fitted(frames, pixels), labels_B=labels, split=split)
     frames = _imagenet(folder / "imagenet_tinydarknet", split)
-    frames *= IMAGENET_REPEATS if split == "train" else 1
-    first, stop = SCENES_SHARE[split]
+    frames *= IMAGENET_REPEATS if (name, split) == ("photographs", "train") else 1
+    first, stop = (SCENES_SHARE if name == "photographs" else MORE_SCENES)[split]
     frames += read_archive(_there(folder / "scenes/train.npz"), first, stop)[0]
     stacked = _fitted(frames, pixels)
     return Images(frames_BHWC=stacked, labels_B=np.full(len(stacked), -1, np.int64), split=split)

@@ -50,7 +50,7 @@ def fit(
     steps = len(images) // schedule.batch
     if not steps:
         raise ConfigError(f"{phase}.batch must be at most the {len(images)} training images, got {schedule.batch}")
-    optimiser = AdamW(_groups(parts, schedule.weight_decay), lr=schedule.learning_rate)
+    optimiser = AdamW(groups(parts, schedule.weight_decay), lr=schedule.learning_rate)
     curve: Curve = []
     if checkpoint is not None and checkpoint.is_file():
         curve = load_checkpoint(checkpoint, parts, optimiser)
@@ -95,7 +95,7 @@ def one_cycle(share: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
 
 
-def _groups(parts: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
+def groups(parts: Iterable[nn.Module], weight_decay: float) -> list[dict[str, object]]:
     """Decay the weights, not biases, normalisation, gains and priors."""
     named = [(name, p) for part in parts for name, p in part.named_parameters() if p.requires_grad]
     decays = [name.endswith("weight") and p.ndim > 1 for name, p in named]

@@ -106,8 +106,8 @@ async def test_audited_frames_are_answered_by_the_server_and_counted(photos: Bun
     assert sources.count("exit") == 20 - audited
     text = client.metrics.snapshot()
     assert f"splitrt_exits_audited {audited}.0" in text
-    assert f'splitrt_device_frames_total{{outcome="exit"}} {20 - audited}.0' in text
-    assert f'splitrt_device_frames_total{{outcome="remote"}} {audited}.0' in text
+    assert f'splitrt_device_frames_total{{bundle="photos",outcome="exit"}} {20 - audited}.0' in text
+    assert f'splitrt_device_frames_total{{bundle="photos",outcome="remote"}} {audited}.0' in text
     assert "splitrt_exit_share_ratio 1.0" in text
 
 

@@ -17,6 +17,7 @@ from splitrt.manifest import Pixels
 from splitrt.train.data import (
     ARCHIVES,
     IMAGENET,
+    MORE_SCENES,
     SCENES_SHARE,
     SETS,
     SPLITS,
@@ -40,7 +41,7 @@ def test_no_recipe_can_name_a_test_split(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data must be one of scenes, cifar10, photographs, got 'faces'"):
+    with pytest.raises(ConfigError, match="data must be one of scenes, cifar10, photographs, unlabelled, got 'faces'"):
         read_split(tmp_path, "faces", "train", PIXELS)
 
 
@@ -58,9 +59,10 @@ def test_splits_of_one_archive_do_not_overlap(splits: dict[str, tuple[int, int]]
 
 
 def test_photographs_for_distillation_keep_to_the_splits_of_the_scenes_they_borrow() -> None:
-    for split, (first, stop) in SCENES_SHARE.items():
-        low, high = ARCHIVES["scenes"][split]
-        assert low <= first < stop <= high
+    for shares in (SCENES_SHARE, MORE_SCENES):
+        for split, (first, stop) in shares.items():
+            low, high = ARCHIVES["scenes"][split]
+            assert low <= first < stop <= high
 
 
 @pytest.mark.parametrize(("name", "count"), [("scenes", 1000), ("cifar10", 2000), ("photographs", 100)])

@@ -1,0 +1,165 @@
+"""The gate before `photos`: forest, glacier, mountain and sea are nothing, buildings and streets go on.
+
+Shape letters: N photographs, C H W frames.
+Trained on the scenes' training split on top of the built-in bundle's stem, certified on its calibration split, judged
+on test.npz. A frame that is let through is sent at the cheapest point which the calibration split finds within half a
+point of the best one; full width is the widest at the most bits.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from splitrt.bench.gate import bytes_saved, judged
+from splitrt.bench.heldout import unseen
+from splitrt.bench.made import Silent
+from splitrt.bundle import Bundle, find_bundle, load_bundle
+from splitrt.calibration import Point
+from splitrt.codec import pixels
+from splitrt.device.head import OnnxHead
+from splitrt.device.local import BottleneckDevice, Encoded
+from splitrt.device.strategy import HEADER_BYTES
+from splitrt.onnx_session import open_session
+from splitrt.server.tail import OnnxTail
+from splitrt.server.work import Work
+from splitrt.server.worker import Worker
+from splitrt.train.filter import FilterPhase, FilterRecipe, make_filter
+
+RECIPE = FilterRecipe(
+    name="scenes_gate",
+    version="1",
+    bundle="photos",
+    data="scenes",
+    positives=("buildings", "street"),
+    answer="nature",
+    gate=FilterPhase(epochs=20, recall=0.97, delta=0.1),
+)
+WITHIN = 0.005  # of the best point's accuracy
+Array = npt.NDArray[Any]
+
+
+def measure_scenes(data: Path, quick: bool) -> dict[str, Any]:
+    """The task's row."""
+    recipe = RECIPE
+    if quick:
+        recipe = RECIPE.model_copy(update={"gate": RECIPE.gate.model_copy(update={"epochs": 2, "most": 1_000})})
+    with tempfile.TemporaryDirectory() as scratch:
+        bundle = load_bundle(make_filter(recipe, data, Path(scratch), Silent()))
+        return _judge(bundle, data, 200 if quick else None)
+
+
+def _judge(bundle: Bundle, data: Path, most: int | None) -> dict[str, Any]:
+    frames, labels = unseen(data / "scenes", most)
+    names, rule = bundle.manifest.output.labels, bundle.manifest.gate
+    assert rule is not None
+    plain = find_bundle(RECIPE.bundle)
+    device, worker = BottleneckDevice(plain, OnnxHead(plain)), Worker(plain, OnnxTail(plain))
+    gate = open_session(bundle.path("head/gate_1.onnx"))
+    point, full = _points(plain)
+    odds, sent, whole, sizes, full_sizes = [], [], [], [], []
+    for frame_HWC in frames:
+        looked = device.look(frame_HWC)
+        odds.append(float(gate.run(None, {"x": looked.features})[0][0]))
+        encoded = device.encode(looked, point.width, point.bits)
+        sizes.append(len(encoded.payloads[0]))
+        full_sizes.append(len(device.encode(looked, full.width, full.bits).payloads[0]))
+        sent.append(int(_outputs(worker, encoded).argmax()))
+        whole.append(int(_whole(worker, frame_HWC).argmax()))
+    # Nature is one answer: 0; positives are 1 + their class.
+    is_in = np.array([name in rule.positives for name in names])
+    answer = np.where(is_in, np.arange(len(names)) + 1, 0)
+    odds_N, right_N = np.array(odds), answer[labels]
+    found = judged(odds_N, is_in[labels], rule.threshold)
+    passes_N = np.exp(-np.logaddexp(0, odds_N)) < rule.threshold
+    gated_N, open_N, whole_N = np.where(passes_N, answer[sent], 0), answer[sent], answer[whole]
+    mean_bytes, full_bytes = float(np.mean(sizes)) + HEADER_BYTES, float(np.mean(full_sizes)) + HEADER_BYTES
+    kept, stopped = found["positives_kept"], found["negatives_stopped"]
+    record = bundle.calibration.gate
+    assert record is not None
+    return {
+        "task": "scenes",
+        **found,
+        "certified_recall": record.recall,
+        "delta": record.delta,
+        "calibration_positives": record.positives,
+        "activation_kept": _values_sent(plain, point) / looked.features.size,
+        "accuracy_change_pt": float(100 * ((gated_N == right_N).mean() - (whole_N == right_N).mean())),
+        "accuracy_change_pt_interval_95": _paired(gated_N == right_N, whole_N == right_N),
+        "accuracy_change_pt_of_the_gate_alone": float(100 * ((gated_N == right_N).mean() - (open_N == right_N).mean())),
+        "accuracy_undivided": float((whole_N == right_N).mean()),
+        "bytes_saved_gate": bytes_saved(kept, stopped, full_bytes, full_bytes),
+        "bytes_saved_all": bytes_saved(kept, stopped, mean_bytes, full_bytes),
+        "width": point.width,
+        "bits": point.bits,
+        "link_bytes": mean_bytes,
+        "link_bytes_full": full_bytes,
+        **_times(bundle, looked.features),
+    }
+
+
+def _points(bundle: Bundle) -> tuple[Point, Point]:
+    """The cheapest within half a point of the best, by the calibration split; and the widest at the most bits."""
+    points = bundle.calibration.points
+    best = max(point.accuracy for point in points)
+    cheap = min((one for one in points if one.accuracy >= best - WITHIN), key=lambda one: one.payload_bytes_mean)
+    return cheap, max(points, key=lambda one: (one.width, one.bits))
+
+
+def _values_sent(bundle: Bundle, point: Point) -> int:
+    seam = bundle.manifest.seam
+    return seam.channels_at(point.width) * seam.height * seam.width
+
+
+def _outputs(worker: Worker, encoded: Encoded) -> Array:
+    work = Work(
+        principal="bench", width=encoded.width, bits=encoded.bits, codec=encoded.codec, payloads=encoded.payloads,
+        arrived_at=0, deadline_at=0,
+    )  # fmt: skip
+    (outcome,) = worker.run([work])
+    if outcome.error is not None:
+        raise outcome.error
+    return np.asarray(outcome.outputs[0])
+
+
+def _whole(worker: Worker, frame_HWC: npt.NDArray[np.uint8]) -> Array:
+    wanted = worker.bundle.manifest.photograph
+    fitted = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
+    return np.asarray(worker.tail.run_whole(pixels.normalise(fitted, wanted.mean, wanted.std)[None])[0])
+
+
+def _paired(one_N: npt.NDArray[np.bool_], other_N: npt.NDArray[np.bool_]) -> list[float]:
+    """95 % bootstrap interval of the difference in points, the same photographs for both."""
+    draws, apart_N = np.random.default_rng(0), one_N.astype(float) - other_N
+    means = [apart_N[draws.integers(0, len(apart_N), len(apart_N))].mean() for _ in range(2_000)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return [float(100 * low), float(100 * high)]
+
+
+def _times(bundle: Bundle, features_1FHW: Array) -> dict[str, float]:
+    """CPU milliseconds on one thread, in turns: the gate, the exit, the stem and the whole model; and shares of it."""
+    wanted = bundle.manifest.photograph
+    frame = np.zeros((1, 3, wanted.height, wanted.width), np.float32)
+    graphs = {
+        "gate": ("head/gate_1.onnx", {"x": features_1FHW}),
+        "exit": ("head/exit.onnx", {"features": features_1FHW}),
+        "stem": ("head/stem.onnx", {"frame": frame}),
+        "whole": ("whole.onnx", {"frame": frame}),
+    }
+    sessions = {name: (open_session(bundle.path(file)), given) for name, (file, given) in graphs.items()}
+    rounds: dict[str, list[float]] = {name: [] for name in graphs}
+    for _ in range(15):
+        for name, (session, given) in sessions.items():
+            started = time.process_time()
+            for _ in range(10):
+                session.run(None, given)
+            rounds[name].append((time.process_time() - started) * 1e2)
+    found = {f"{name}_ms": float(np.median(times)) for name, times in rounds.items()}
+    found["gate_share_of_whole"] = found["gate_ms"] / found["whole_ms"]
+    found["gate_and_exit_share_of_whole"] = (found["gate_ms"] + found["exit_ms"]) / found["whole_ms"]
+    return found

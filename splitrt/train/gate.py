@@ -1,0 +1,132 @@
+"""A gate's certificate, and a gate put before a bundle that has none.
+
+Shape letters: N samples.
+The threshold is certified (splitrt.policy.guarantee) on positives that training has not seen: a stopped one is a loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from splitrt.bundle import digests, load_bundle
+from splitrt.calibration import GatePoint, GateRecord, write_calibration
+from splitrt.errors import CalibrationRefused, ConfigError
+from splitrt.golden import GateGolden
+from splitrt.manifest import Gate, write_manifest
+from splitrt.nn.onnx import export_onnx
+from splitrt.policy.guarantee import certify
+
+Float32 = npt.NDArray[np.float32]
+Bool = npt.NDArray[np.bool_]
+CURVE = (
+    0.5,
+    0.8,
+    0.9,
+    0.95,
+    0.98,
+    0.99,
+    0.995,
+    1.0,
+)  # kept shares of positives at which the record says what is stopped
+
+
+def certified(
+    odds_N: Float32, is_positive_N: Bool, recall: float, delta: float, digest: str
+) -> tuple[float, GateRecord]:
+    """The lowest threshold on P(nothing) that keeps at least `recall` of positives with probability 1 - delta, and the
+    record that a bundle holds of it. odds_N: the row's, the smallest where there are several gates.
+
+    Raises CalibrationRefused where there are too few positives, with the number needed: none at all is too few.
+    """
+    odds_N = np.where(np.isnan(odds_N), np.inf, odds_N)  # NaN stops nothing
+    nothing_N = np.exp(-np.logaddexp(0, odds_N.astype(np.float64)))
+    positives, negatives = nothing_N[is_positive_N], nothing_N[~is_positive_N]
+    found = certify(positives, np.ones(len(positives), np.bool_), 1 - recall, delta)
+    curve = []
+    for kept in CURVE:
+        threshold = float(np.quantile(positives, kept, method="inverted_cdf"))
+        stopped = float((negatives > threshold).mean()) if len(negatives) else None
+        curve.append(GatePoint(kept=kept, stopped=stopped))
+    record = GateRecord(
+        recall=recall,
+        delta=delta,
+        positives=len(positives),
+        lost=found.losses,
+        negatives=len(negatives),
+        stopped=int((negatives >= found.threshold).sum()),
+        digest=digest,
+        curve=tuple(curve),
+    )
+    return found.threshold, record
+
+
+def split_digest(samples: Sequence[npt.NDArray[np.generic]]) -> str:
+    """SHA-256 over those of a split's samples, whatever their order."""
+    return hashlib.sha256(b"".join(sorted(_digests(samples)))).hexdigest()
+
+
+def check_apart(train: Sequence[npt.NDArray[np.generic]], calibrate: Sequence[npt.NDArray[np.generic]]) -> None:
+    """Raises CalibrationRefused where a sample of one split is in the other."""
+    shared = len(set(_digests(train)) & set(_digests(calibrate)))
+    if shared:
+        raise CalibrationRefused(
+            f"a gate is certified on samples that training has not seen, {shared} of {len(calibrate)} are among them"
+        )
+
+
+def attach(
+    folder: Path, out: Path, rule: Gate, record: GateRecord, graphs: Sequence[nn.Module], inputs: Sequence[Tensor]
+) -> Path:
+    """The bundle in `folder` with this row of gates, as a new bundle `out`. inputs: of a frame, what each gate reads.
+
+    Raises ConfigError where `out` exists or the bundle has gates already.
+    """
+    bundle = load_bundle(folder)
+    if out.exists():
+        raise ConfigError(f"{out.name} must not exist already in {out.parent}")
+    if bundle.manifest.gate is not None:
+        raise ConfigError(f"bundle {bundle.name} has a gate already")
+    fresh = out.with_name(f".{out.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    shutil.copytree(folder, fresh)
+    odds = []
+    for k, (graph, x) in enumerate(zip(graphs, inputs, strict=True), start=1):
+        graph.eval()
+        with torch.no_grad():
+            odds.append(graph(x).numpy())
+        export_onnx(graph, (x,), fresh / f"head/gate_{k}.onnx", ["x"], ["odds"])
+    GateGolden(inputs=tuple(x.numpy() for x in inputs), odds=tuple(odds)).save(fresh / "head/gate_golden.npz")
+    calibration = bundle.calibration.model_copy(update={"gate": record})
+    (fresh / "calibration.json").write_bytes(write_calibration(calibration))
+    name, _, version = out.name.rpartition("-")
+    manifest = bundle.manifest.model_copy(
+        update={"name": name, "version": version, "gate": rule, "files": digests(fresh)}
+    )
+    (fresh / "manifest.toml").write_bytes(write_manifest(manifest))
+    with (fresh / "README.md").open("a") as card:
+        card.write(_card(rule, record))
+    fresh.rename(out)
+    return out
+
+
+def _card(rule: Gate, record: GateRecord) -> str:
+    others = "There were no negatives in the same split."
+    if record.negatives:
+        others = f"It stopped {100 * record.stopped / record.negatives:.1f} % of {record.negatives} negatives there."
+    through, sure, kept = ", ".join(rule.positives) or "positives", 1 - record.delta, 100 * record.recall
+    return (
+        f"\n## Gate\n\nLets through: {through}. With probability {sure:g} it keeps at least {kept:g} % of them: "
+        f"certified on {record.positives} positives, of which it stops {record.lost}. {others}\n"
+    )
+
+
+def _digests(samples: Sequence[npt.NDArray[np.generic]]) -> list[bytes]:
+    return [hashlib.sha256(np.ascontiguousarray(one).tobytes()).digest() for one in samples]

@@ -1,0 +1,70 @@
+"""The spoken network cut for service: what a device and a server compute is what was trained."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from splitrt.nn.spoken import Deployed, GateGraph, Spoken, in_voices
+
+pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
+IS_IN = torch.tensor([False, True, False, False])
+HANDICAPS = (1.0, 0.0)
+
+
+def voices() -> Tensor:
+    """As it is, and a band higher."""
+    return torch.stack([torch.eye(20), torch.eye(20).roll(1, 1)])
+
+
+@pytest.fixture
+def spoken() -> Spoken:
+    """Half of the last layer's channels and some of the first's are closed."""
+    torch.manual_seed(0)
+    made = Spoken(4, voices(), width=4)
+    with torch.no_grad():
+        made.row.layer(0).openness_C[:2] = -1
+        made.row.layer(1).openness_C[::2] = -1
+    return made.eval()
+
+
+def test_the_halves_give_what_the_masked_network_gives(spoken: Spoken) -> None:
+    x_B1MT = torch.randn(3, 1, 20, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(Deployed(spoken).eval()(x_B1MT), spoken(x_B1MT))
+
+
+def test_no_channel_that_a_mask_closes_is_sent(spoken: Spoken) -> None:
+    deployed, x_B1MT = Deployed(spoken).eval(), torch.randn(3, 1, 20, 32)
+    with torch.no_grad():
+        sent_BKHW = deployed.seam(deployed.application(deployed.first(deployed.core(x_B1MT))))
+        whole_BCHW = spoken.row.plain(x_B1MT)
+    assert sent_BKHW.shape[1] == 8 == len(spoken.row.layer(1).kept())
+    torch.testing.assert_close(sent_BKHW, whole_BCHW[:, spoken.row.layer(1).kept()])
+
+
+def test_a_devices_gates_give_the_rows_odds(spoken: Spoken) -> None:
+    x_11MT = torch.randn(1, 1, 20, 32)
+    with torch.no_grad():
+        each = [GateGraph(spoken, k, IS_IN, HANDICAPS[k]).eval()(x_11MT) for k in range(2)]
+        wanted = spoken.odds(x_11MT, IS_IN, HANDICAPS)
+    torch.testing.assert_close(torch.stack(each).amin(0), wanted)
+
+
+def test_a_voice_is_the_same_sound_with_its_bands_elsewhere() -> None:
+    x_B1MT = torch.randn(2, 1, 20, 5)
+    said = in_voices(x_B1MT, voices())
+    torch.testing.assert_close(said[:2], x_B1MT)
+    torch.testing.assert_close(said[2:, :, :-1], x_B1MT[:, :, 1:])
+
+
+def test_samples_keep_their_order_through_the_voices(spoken: Spoken) -> None:
+    x_B1MT = torch.randn(4, 1, 20, 32)
+    alone = torch.cat([spoken.odds(x_B1MT[i : i + 1], IS_IN, HANDICAPS) for i in range(4)])
+    torch.testing.assert_close(spoken.odds(x_B1MT, IS_IN, HANDICAPS), alone)
+    assert len(np.unique(alone.numpy())) == 4
