@@ -1,0 +1,157 @@
+"""A target at work: rounds of all sessions on one thread of its own, so that the event loop never waits for it.
+
+A round is a pure function of the committed tokens, the draft and how tokens are chosen; sessions only spare reading
+the tokens again. So a round may be lost, repeated or moved to another server, and gets the same verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Self, TypeVar
+
+from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
+from splitrt.language.bundle import LanguageBundle
+from splitrt.language.context import Context
+from splitrt.language.draft import ModelDrafter, chain
+from splitrt.language.model import row_difference
+from splitrt.language.prefix import prefix_hash
+from splitrt.language.sampling import Sampling
+from splitrt.language.target import verify
+from splitrt.rpc.speculation import PROTOCOL, Opened, Opening, Round, Verdict
+from splitrt.server.sessions import Key, LanguageSession, Sessions
+
+T = TypeVar("T")
+
+MAX_NODES = 128
+ALONE_NODES = 4  # a draft of the server's own when it goes on alone
+
+
+class Verifier:
+    """One language bundle's. Use as a context manager."""
+
+    def __init__(
+        self,
+        bundle: LanguageBundle,
+        *,
+        device: str = "cpu",
+        max_sessions: int = 64,
+        ttl_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raises BundleError where the target is not here or does not fit its tokenizer."""
+        self.bundle = bundle
+        self.target = bundle.model("target", device)
+        self.difference = row_difference(self.target)  # 0.0: exact on this machine, whatever is drafted
+        self.rounds = self.drafted = self.accepted = 0
+        self._draft = bundle.model("draft", device) if (bundle.folder / "draft").is_dir() else None
+        self._clock = clock
+        self._sessions = Sessions(self._session, max_sessions, ttl_s, clock)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def check(self, opening: Opening) -> None:
+        """Raises a SplitError that shows both sides where a stream is not for this bundle."""
+        manifest = self.bundle.manifest
+        if opening.protocol != PROTOCOL:
+            raise VersionMismatch(f"protocol must be {PROTOCOL}, got {opening.protocol}")
+        if opening.bundle != manifest.name:
+            raise ModelNotFound(f"bundle must be {manifest.name}, got {opening.bundle[:64]!r}")
+        if opening.tokenizer_digest != self.bundle.tokenizer_digest:
+            wanted, given = self.bundle.tokenizer_digest[:8].hex(), opening.tokenizer_digest[:8].hex()
+            raise VersionMismatch(f"tokenizer must have SHA-256 {wanted}.., the device has {given}..")
+        if opening.vocabulary != self.target.config.vocabulary:
+            raise VersionMismatch(
+                f"vocabulary must be {self.target.config.vocabulary} tokens, the device has {opening.vocabulary}"
+            )
+        if opening.version != manifest.version:
+            raise VersionGone(f"version of {manifest.name} must be {manifest.version}, got {opening.version[:20]!r}")
+        if opening.bundle_digest != self.bundle.digest:
+            wanted, given = self.bundle.digest[:8].hex(), opening.bundle_digest[:8].hex()
+            raise VersionMismatch(f"digest of {self.bundle.name} must be {wanted}.., got {given}..")
+
+    async def open(self, key: Key) -> Opened:
+        tokens = await self._run(lambda: list(self._sessions.take(key).tokens))
+        context = self.bundle.manifest.context
+        return Opened(context=context, max_nodes=MAX_NODES, held=len(tokens), held_hash=prefix_hash(tokens))
+
+    async def verify(self, key: Key, one: Round, sampling: Sampling) -> Verdict:
+        """Raises BadFrame or InvalidInput on a round that cannot be; the session stays as it was."""
+        self._check(one)
+        asked_at = self._clock()
+        return await self._run(lambda: self._verify(key, one, sampling, asked_at))
+
+    async def go_on(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
+        """The next tokens of the target's own behind `base`; None where the context is full or the session gone."""
+        asked_at = self._clock()
+        return await self._run(lambda: self._go_on(key, one, base, sampling, asked_at))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _check(self, one: Round) -> None:
+        context, vocabulary = self.bundle.manifest.context, self.target.config.vocabulary
+        if not 1 <= one.base < context:
+            raise InvalidInput(f"a text must be 1 to {context - 1} tokens before a round, got {one.base}")
+        if len(one.ids) > MAX_NODES:
+            raise BadFrame(f"a draft must be at most {MAX_NODES} nodes, got {len(one.ids)}", reason="tree")
+        if any(token >= vocabulary for token in (*one.prefix, *one.ids)):
+            raise BadFrame(f"token ids must be below {vocabulary}", reason="token")
+        if one.base + _depth(one.parents) > context:
+            raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
+
+    def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Verdict:
+        started_at = self._clock()
+        session = self._sessions.take(key)
+        tokens = [*session.tokens[: one.start], *one.prefix]
+        if len(tokens) != one.base or prefix_hash(tokens) != one.base_hash:
+            if one.start == 0:
+                raise BadFrame("the hash must be of the tokens that were sent", reason="prefix")
+            return Verdict(round=one.round, base=one.base, need_prefix=True)
+        verified = verify(session.context, tokens, one.ids, one.parents, sampling)
+        session.tokens = [*tokens, *(one.ids[node] for node in verified.path), verified.token]
+        self.rounds, self.drafted = self.rounds + 1, self.drafted + len(one.ids)
+        self.accepted += len(verified.path)
+        return Verdict(
+            round=one.round,
+            base=one.base,
+            path=verified.path,
+            tokens=(verified.token,),
+            queue_s=started_at - asked_at,
+            verify_s=self._clock() - started_at,
+        )
+
+    def _go_on(self, key: Key, one: Round, base: int, sampling: Sampling, asked_at: float) -> Verdict | None:
+        session = self._sessions.take(key)
+        if len(session.tokens) != base or base >= self.bundle.manifest.context:
+            return None
+        most = min(ALONE_NODES, self.bundle.manifest.context - base - 1) if one.drafted and session.drafter else 0
+        ids = chain(session.drafter, session.tokens, sampling, most).ids if session.drafter and most else ()
+        tokens = session.tokens
+        alone = Round(
+            round=one.round, base=base, base_hash=prefix_hash(tokens), start=base, ids=ids, parents=_chain(ids)
+        )
+        verdict = self._verify(key, alone, sampling, asked_at)
+        return replace(verdict, path=(), tokens=tuple(session.tokens[base:]))
+
+    def _session(self) -> LanguageSession:
+        return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)
+
+
+def _chain(ids: Sequence[int]) -> tuple[int, ...]:
+    return tuple(range(-1, len(ids) - 1))
+
+
+def _depth(parents: Sequence[int]) -> int:
+    depths: list[int] = []
+    for parent in parents:
+        depths.append(1 + (depths[parent] if parent >= 0 else 0))
+    return max(depths, default=0)
