@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from splitrt.config import ClientConfig
 from splitrt.device.events import Confirm, Done, Event, Link, Retract, Statistics, Token
 from splitrt.device.verifier_link import VerifierLink
 from splitrt.errors import InvalidInput, LinkLost
@@ -64,8 +63,15 @@ class _Asked:
 
 class Generation:
     def __init__(
-        self, config: ClientConfig, bundle: LanguageBundle, tokenizer: Tokenizer, drafter: Drafter, wish: Wish
+        self,
+        bundle: LanguageBundle,
+        tokenizer: Tokenizer,
+        drafter: Drafter,
+        wish: Wish,
+        open_link: Callable[[Opening], VerifierLink],
+        connect_timeout_s: float = 3.0,
     ) -> None:
+        """Raises InvalidInput where the prompt fills the context."""
         self._wish, self._drafter = wish, drafter
         self._context = bundle.manifest.context
         if len(wish.prompt) >= self._context:
@@ -80,8 +86,8 @@ class Generation:
             sampling=wish.sampling,
             ends=tuple(sorted(wish.stop.ends)),
         )
-        self._link = VerifierLink(config, opening)
-        self._connect_timeout_s = config.connect_timeout_s
+        self._link = open_link(opening)
+        self._connect_timeout_s = connect_timeout_s
         self._patience = Patience(wish.patience_s)
         self._text = Text(tokenizer, wish.prompt, wish.stop)
         self._committed = list(wish.prompt)

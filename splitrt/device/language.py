@@ -9,6 +9,7 @@ from typing import Any
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.events import Event
 from splitrt.device.generation import Generation, Offline, Wish
+from splitrt.device.grpc_verifier import GrpcVerifierLink
 from splitrt.errors import BundleError, ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
@@ -75,7 +76,15 @@ class LanguageClient:
             draft_tokens=draft_tokens,
             patience_s=patience_s,
         )
-        async for event in Generation(self.config, self.bundle, self.tokenizer, self._drafter(), wish).events():
+        generation = Generation(
+            self.bundle,
+            self.tokenizer,
+            self._drafter(),
+            wish,
+            lambda opening: GrpcVerifierLink(self.config, opening),
+            self.config.connect_timeout_s,
+        )
+        async for event in generation.events():
             yield event
 
 

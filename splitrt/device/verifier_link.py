@@ -1,172 +1,152 @@
-"""The stream of one text to its verifier, kept up as long as the block runs: rounds out, verdicts in.
-
-It keeps nothing of what was sent over a connection that ended: a round is asked again by who still wants it.
-"""
+"""A text's link to its verifier as a generation sees it, and the in-process twin for tests and benchmarks."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections import deque
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Protocol, Self, TypeVar
 
-import grpc
+from splitrt.errors import SplitError
+from splitrt.rpc.speculation import Opened, Round, Verdict, link_bytes, round_to_wire, verdict_to_wire
 
-from splitrt.config import ClientConfig
-from splitrt.device.credentials import call_metadata, open_channel
-from splitrt.errors import (
-    BadFrame,
-    ConfigError,
-    InvalidInput,
-    LinkLost,
-    ModelNotFound,
-    SplitError,
-    Unauthenticated,
-    VersionMismatch,
-)
-from splitrt.policy.backoff import delay_s
-from splitrt.rpc import status
-from splitrt.rpc.speculation import (
-    Opened,
-    Opening,
-    Round,
-    Verdict,
-    from_verifier,
-    link_bytes,
-    open_stub,
-    opening_to_wire,
-    round_to_wire,
-)
-
-FATAL = (ConfigError, Unauthenticated, VersionMismatch, ModelNotFound, InvalidInput)
-MOST_ARRIVED = 1024  # verdicts that nobody took: more are a server's fault, and the oldest go
-log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
-class VerifierLink:
-    def __init__(self, config: ClientConfig, opening: Opening, seed: int | None = None) -> None:
-        self._config, self._opening = config, opening
-        self._draw = random.Random(seed)
-        self._outgoing: asyncio.Queue[Round] = asyncio.Queue()
-        self._arrived: deque[Verdict] = deque(maxlen=MOST_ARRIVED)
-        self._stirred = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
-        self._refused: set[str] = set()
-        self.opened: Opened | None = None  # of the connection that is up; None while none is
-        self.connections = 0
-        self.up_bytes = self.down_bytes = 0
+class VerifierLink(Protocol):
+    """An async context manager: the link is kept up inside it."""
+
+    connections: int  # made so far: another one has forgotten the rounds of those before
+    up_bytes: int
+    down_bytes: int
+    last_error: SplitError | None
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    def opened(self) -> Opened | None:
+        """What the server said of itself; None while no connection is up."""
+        ...
+
+    @property
+    def refusal(self) -> SplitError | None:
+        """Why no server will have us, once all have said so."""
+        ...
+
+    @property
+    def is_stirred(self) -> bool:
+        """A verdict came, or the link went up or down, since `settle`."""
+        ...
+
+    def settle(self) -> None: ...
+
+    def send(self, one: Round) -> int:
+        """Hand a round to the connection that is up; the bytes that it takes on the link."""
+        ...
+
+    def take(self) -> Verdict | None:
+        """The oldest verdict that arrived and was not taken."""
+        ...
+
+    async def wait(self, most_s: float | None) -> None:
+        """Until stirred, or the time is over."""
+        ...
+
+
+class ScriptedVerifierLink:
+    """Rounds answered by a function, and by chance lost, answered twice, late, in another order; no time passes.
+
+    answer: the server's; restart: forget what it holds. faults: the chance, a step, that something goes wrong.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Round], Verdict],
+        opened: Opened,
+        *,
+        restart: Callable[[], None] = lambda: None,
+        faults: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        self._answer, self._welcome, self._restart = answer, opened, restart
+        self._faults, self._draw = faults, random.Random(seed)
+        self._rounds: list[Round] = []  # on their way to the server
+        self._verdicts: list[Verdict] = []  # on their way back
+        self._arrived: list[Verdict] = []
+        self._stirred = False
+        self.opened: Opened | None = opened
+        self.refusal: SplitError | None = None
         self.last_error: SplitError | None = None
+        self.connections = 1
+        self.up_bytes = self.down_bytes = 0
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep_up(), name="verifier link")
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
-
-    @property
-    def refusal(self) -> SplitError | None:
-        """Why no server will have us, once all have said so."""
-        return self.last_error if self._refused.issuperset(self._config.servers) else None
-
-    def send(self, one: Round) -> int:
-        """Hand a round to the connection that is up; the bytes that it takes on the link."""
-        self._outgoing.put_nowait(one)
-        return link_bytes(round_to_wire(one))
-
-    def take(self) -> Verdict | None:
-        """The oldest verdict that arrived and was not taken."""
-        return self._arrived.popleft() if self._arrived else None
+        return None
 
     @property
     def is_stirred(self) -> bool:
-        return self._stirred.is_set()
-
-    async def wait(self, most_s: float | None) -> None:
-        """Until a verdict comes, the link goes up or down, or the time is over."""
-        try:
-            async with asyncio.timeout(most_s):
-                await self._stirred.wait()
-        except TimeoutError:
-            pass
-        self._stirred.clear()
+        return self._stirred
 
     def settle(self) -> None:
-        """What happened so far was seen."""
-        self._stirred.clear()
+        self._stirred = False
+        if not self._faults or self._draw.random() < 0.5:
+            self._step()
 
-    async def _keep_up(self) -> None:
-        attempt = turn = 0
-        while True:
-            server, connections = self._config.servers[turn % len(self._config.servers)], self.connections
-            try:
-                await self._connect(server)
-            except SplitError as error:
-                self.last_error = error
-                (self._refused.add if isinstance(error, FATAL) else self._refused.discard)(server)
-                log.info("link to %s ended: %s", server, error)
-            self.opened = None
-            self._stirred.set()
-            attempt = 0 if self.connections > connections else attempt + 1
-            turn += 1
-            await asyncio.sleep(delay_s(attempt, self._draw))
+    def send(self, one: Round) -> int:
+        self._rounds.append(one)
+        sent = link_bytes(round_to_wire(one))
+        self.up_bytes += sent
+        return sent
 
-    async def _connect(self, server: str) -> None:
-        """One connection from opening to end. Raises SplitError."""
-        channel = open_channel(self._config, server)
-        try:
-            call = open_stub(channel).Generate(metadata=call_metadata(self._config))
-            try:
-                async with asyncio.timeout(self._config.connect_timeout_s):
-                    await self._write(call, opening_to_wire(self._opening))
-                    opened = self._read(await call.read(), server)
-            except TimeoutError:
-                raise LinkLost(f"{server} did not answer within {self._config.connect_timeout_s:g} s") from None
-            if not isinstance(opened, Opened):
-                raise BadFrame(f"{server} must begin with an opened", reason="hello")
-            while not self._outgoing.empty():
-                self._outgoing.get_nowait()
-            self.opened, self.connections = opened, self.connections + 1
-            self._refused.discard(server)
-            self._stirred.set()
-            await self._exchange(call, server)
-        except grpc.RpcError as error:
-            raise status.from_grpc(error, server) from error
-        except asyncio.InvalidStateError as error:
-            raise LinkLost(f"the connection to {server} ended") from error
-        finally:
-            await channel.close()
+    def take(self) -> Verdict | None:
+        return self._arrived.pop(0) if self._arrived else None
 
-    async def _exchange(self, call: Any, server: str) -> None:
-        writing = asyncio.create_task(self._write_rounds(call))
-        try:
-            while True:
-                verdict = self._read(await call.read(), server)
-                if isinstance(verdict, Verdict):
-                    self._arrived.append(verdict)
-                    self._stirred.set()
-        finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+    async def wait(self, most_s: float | None) -> None:
+        self._step()
+        await asyncio.sleep(0)
 
-    async def _write_rounds(self, call: Any) -> None:
-        while True:
-            await self._write(call, round_to_wire(await self._outgoing.get()))
+    def _step(self) -> None:
+        if self._draw.random() < self._faults:
+            self._fault(self._draw.choice(("cut", "cut", "restart", "repeat")))
+        if self.opened is None:
+            if self._draw.random() < 0.3:
+                self.opened, self.connections = self._welcome, self.connections + 1
+                self._stirred = True
+            return
+        if self._rounds:
+            self._verdicts.append(self._answer(self._any(self._rounds)))
+        if self._verdicts:
+            verdict = self._any(self._verdicts)
+            self.down_bytes += link_bytes(verdict_to_wire(verdict))
+            self._arrived.append(verdict)
+            self._stirred = True
 
-    async def _write(self, call: Any, message: Any) -> None:
-        self.up_bytes += link_bytes(message)
-        await call.write(message)
+    def _fault(self, kind: str) -> None:
+        match kind:
+            case "cut":
+                self.opened = None
+                if self._draw.random() < 0.5:  # rounds that had arrived are worked on, for nobody
+                    for one in self._rounds:
+                        self._answer(one)
+                self._rounds.clear()
+                if self._draw.random() < 0.5:  # else a verdict may still come, over the next connection
+                    self._verdicts.clear()
+                self._stirred = True
+            case "restart":
+                self._restart()
+            case "repeat":
+                self._rounds += self._rounds[-1:]
+                self._verdicts += self._verdicts[-1:]
 
-    def _read(self, message: Any, server: str) -> Opened | Verdict:
-        if message is grpc.aio.EOF:
-            raise LinkLost(f"{server} ended the stream")
-        if message is None:
-            raise BadFrame(f"{server} sent what is no splitrt.rpc.v1.FromVerifier", reason="malformed")
-        self.down_bytes += link_bytes(message)
-        return from_verifier(message)
+    def _any(self, queue: list[T]) -> T:
+        return queue.pop(self._draw.randrange(len(queue)) if self._faults else 0)

@@ -36,6 +36,9 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._held)
 
+    def clear(self) -> None:
+        self._held.clear()
+
     def take(self, key: Key) -> LanguageSession:
         """The session of that key, a new one where it is not held (any more)."""
         now = self._clock()

@@ -89,6 +89,15 @@ class Verifier:
         asked_at = self._clock()
         return await self._run(lambda: self._verify(key, one, sampling, asked_at))
 
+    def answer(self, key: Key, one: Round, sampling: Sampling) -> Verdict:
+        """The same for a caller without an event loop, on the caller's own thread."""
+        self._check(one)
+        return self._verify(key, one, sampling, self._clock())
+
+    def forget(self) -> None:
+        """All sessions, as a restart does."""
+        self._sessions.clear()
+
     async def go_on(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
         """The next tokens of the target's own behind `base`; None where the context is full or the session gone."""
         asked_at = self._clock()
