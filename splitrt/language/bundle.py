@@ -27,7 +27,7 @@ from splitrt.errors import BundleError, ModelNotFound
 from splitrt.manifest import NAME, VERSION
 
 if TYPE_CHECKING:
-    from splitrt.language.model import Decoder
+    from splitrt.language.decoder import Decoder
     from splitrt.language.tokens import Tokenizer
 
 MANIFEST = "language.toml"

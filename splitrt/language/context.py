@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from splitrt.language.model import Decoder
+from splitrt.language.decoder import Decoder
 
 
 class Context:

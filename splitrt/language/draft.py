@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from splitrt.language.context import Context
-from splitrt.language.model import Decoder
+from splitrt.language.decoder import Decoder
 from splitrt.language.noise import gumbel
 from splitrt.language.sampling import Sampling, warp
 

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from splitrt.errors import BundleError, ConfigError
-from splitrt.language.model import Decoder, DecoderConfig
+from splitrt.language.decoder import Decoder, DecoderConfig
 from splitrt.language.rope import Rope, read_rope
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")

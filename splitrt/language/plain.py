@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from splitrt.language.context import Context
-from splitrt.language.model import Decoder
+from splitrt.language.decoder import Decoder
 from splitrt.language.sampling import Sampling, choose
 
 

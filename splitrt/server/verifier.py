@@ -17,7 +17,7 @@ from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, V
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.context import Context
 from splitrt.language.draft import ModelDrafter, chain
-from splitrt.language.model import row_difference
+from splitrt.language.decoder import row_difference
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import pytest
@@ -54,13 +54,14 @@ class Bench:
 
     def drafter(self, kind: str, prompt: Sequence[int], text: Text) -> Drafter:
         truth = [*prompt, *text.tokens]
-        return {
+        drafters: dict[str, Callable[[], Drafter]] = {
             "good": lambda: ModelDrafter(self.draft),
             "lookup": PromptLookup,
             "random": Random,
             "wrong": lambda: AlwaysWrong(truth),
             "oracle": lambda: Oracle(truth),
-        }[kind]()
+        }
+        return drafters[kind]()
 
     def generate(
         self, wish: Wish, kind: str = "good", faults: float = 0.0, seed: int = 0
@@ -197,13 +198,11 @@ def test_a_verdict_that_is_none_of_the_drafts_is_refused(bench: Bench) -> None:
             return Verdict(round=one.round, base=one.base, path=path, tokens=tokens)  # type: ignore[attr-defined]
 
         link = ScriptedVerifierLink(lie, opened)
-        generation = Generation(
-            bench.bundle, bench.tokenizer, ModelDrafter(bench.draft), wish(Sampling()), lambda _, link=link: link
-        )
-
-        async def collect(generation: Generation = generation) -> None:
-            async for _ in generation.events():
-                pass
-
         with pytest.raises(InvalidInput, match="verdict"):
-            asyncio.run(collect())
+            asyncio.run(exhaust(bench, link))
+
+
+async def exhaust(bench: Bench, link: ScriptedVerifierLink) -> None:
+    drafter = ModelDrafter(bench.draft)
+    async for _ in Generation(bench.bundle, bench.tokenizer, drafter, wish(Sampling()), lambda _: link).events():
+        pass
