@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from splitrt.language.bundle import LanguageBundle, load_language, make_language
-from splitrt.language.folder import STORIES_NAMES
 from splitrt.language.decoder import Decoder, DecoderConfig
+from splitrt.language.folder import STORIES_NAMES
 from splitrt.language.rope import Rope
 from splitrt.language.sampling import Sampling
 

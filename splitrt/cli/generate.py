@@ -38,7 +38,11 @@ def generate(
     offline: Annotated[
         str, typer.Option(help="Tokens said while the server cannot be asked: verify, keep or hold.")
     ] = "verify",
-    draft_tokens: Annotated[int, typer.Option(help="Tokens of a draft.")] = 4,
+    mode: Annotated[
+        str, typer.Option(help="auto, split, stream (the server alone) or server (it speculates).")
+    ] = "auto",
+    draft_tokens: Annotated[int | None, typer.Option(help="Tokens of a draft. Default: as long as it pays.")] = None,
+    branches: Annotated[int, typer.Option(help="Above 1: drafts are trees.")] = 1,
     drafter: Annotated[str, typer.Option(help="model: the bundle's; lookup: earlier occurrences.")] = "model",
     config: ConfigOption = None,
     tls_ca: CaOption = None,
@@ -62,7 +66,7 @@ def generate(
     wish = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "repetition_penalty": repetition_penalty, "seed": seed, "stop": tuple(stop or ()), "offline": offline,
-        "draft_tokens": draft_tokens,
+        "mode": mode, "draft_tokens": draft_tokens, "branches": branches,
     }  # fmt: skip
     done = asyncio.run(_stream(settings, drafter, prompt, wish, quiet=str(json) == "-"))
     write_json(asdict(done), json)

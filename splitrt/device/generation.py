@@ -17,20 +17,26 @@ from dataclasses import dataclass
 from typing import Literal
 
 from splitrt.device.events import Confirm, Done, Event, Link, Retract, Statistics, Token
+from splitrt.device.guess import Guess
+from splitrt.device.pace import Pace
 from splitrt.device.verifier_link import VerifierLink
 from splitrt.errors import InvalidInput, LinkLost
 from splitrt.language.bundle import LanguageBundle
-from splitrt.language.draft import Draft, Drafter
+from splitrt.language.draft import Draft, Drafter, ModelDrafter
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop, Text
 from splitrt.language.tokens import Tokenizer
+from splitrt.policy.modes import MODES, Mode
 from splitrt.policy.patience import Patience
 from splitrt.rpc.speculation import SESSION_BYTES, Opening, Round, Verdict, check_verdict
 
 Offline = Literal["verify", "keep", "hold"]
 OFFLINE = ("verify", "keep", "hold")
+WAYS = ("auto", *MODES)
 LONGEST_GUESS = 64  # tokens that are not shown
+LONGEST_DRAFT = 48
+RECONSIDER = 16  # tokens that the server says alone before its way is compared with others again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,9 @@ class Wish:
     sampling: Sampling
     stop: Stop
     offline: Offline = "verify"
-    draft_tokens: int = 4
+    mode: Mode | Literal["auto"] = "split"
+    draft_tokens: int | None = 4  # None: as long as it pays, by what is measured
+    branches: int = 1  # above 1: drafts are trees, so many children a node and as many times the nodes
     patience_s: float | None = None  # None: learnt from the rounds
 
     def __post_init__(self) -> None:
@@ -50,15 +58,23 @@ class Wish:
             raise InvalidInput(f"offline must be one of {', '.join(OFFLINE)}, got {self.offline!r}")
         if not self.prompt:
             raise InvalidInput("a prompt must be at least one token, got none")
-        if not 0 <= self.draft_tokens <= LONGEST_GUESS:
-            raise InvalidInput(f"draft_tokens must be 0 to {LONGEST_GUESS}, got {self.draft_tokens}")
+        if self.mode not in WAYS:
+            raise InvalidInput(f"mode must be one of {', '.join(WAYS)}, got {self.mode!r}")
+        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= LONGEST_DRAFT:
+            raise InvalidInput(f"draft_tokens must be 0 to {LONGEST_DRAFT}, got {self.draft_tokens}")
+        if not 1 <= self.branches <= 8:
+            raise InvalidInput(f"branches must be 1 to 8, got {self.branches}")
 
 
 @dataclass(slots=True)
 class _Asked:
     round: Round
     at: float
+    sent_bytes: int
+    confidences: list[float]
+    mode: Mode
     left: int  # tokens that the server goes on to say alone
+    is_answered: bool = False
 
 
 class Generation:
@@ -70,9 +86,10 @@ class Generation:
         wish: Wish,
         open_link: Callable[[Opening], VerifierLink],
         connect_timeout_s: float = 3.0,
+        pace: Pace | None = None,
     ) -> None:
         """Raises InvalidInput where the prompt fills the context."""
-        self._wish, self._drafter = wish, drafter
+        self._wish, self._drafter, self._pace = wish, drafter, pace or Pace()
         self._context = bundle.manifest.context
         if len(wish.prompt) >= self._context:
             raise InvalidInput(f"a prompt must be below {self._context} tokens, got {len(wish.prompt)}")
@@ -91,7 +108,7 @@ class Generation:
         self._patience = Patience(wish.patience_s)
         self._text = Text(tokenizer, wish.prompt, wish.stop)
         self._committed = list(wish.prompt)
-        self._guess: list[int] = []
+        self._guess = Guess()
         self._shown = 0  # of the guess
         self._held = 0  # committed tokens that the server holds
         self._asked: _Asked | None = None
@@ -164,20 +181,54 @@ class Generation:
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self) -> None:
-        """Draft, and send the round."""
+        """Draft and send a round, or let the server go on alone."""
         assert self._link.opened is not None
         room = min(self._context, self._link.opened.context) - len(self._committed) - 1
         left = self._wish.stop.max_tokens - (len(self._committed) - len(self._wish.prompt)) - 1
         most = min(room, max(left, self._shown), self._link.opened.max_nodes)
-        wanted = max(self._wish.draft_tokens, len(self._guess) if self._alone else 0)
-        while len(self._guess) < min(wanted, most) and await self._think():
-            pass
-        draft = _chain(self._guess[: min(wanted, most)])
-        self._send(draft)
+        mode = self._pace.mode(LONGEST_DRAFT) if self._wish.mode == "auto" else self._wish.mode
+        if mode != "split" and not self._alone:
+            self._send(Draft(), mode, more=max(0, min(room, left)))
+        elif self._wish.branches > 1 and not self._alone and isinstance(self._drafter, ModelDrafter):
+            self._send(await self._tree(self._drafter, most))
+        else:
+            await self._lengthen(most)
+            ids = self._guess.ids[: self._wanted(most)]
+            self._send(Draft(tuple(ids), tuple(range(-1, len(ids) - 1))))
 
-    def _send(self, draft: Draft, start: int | None = None) -> None:
+    def _wanted(self, most: int) -> int:
+        """Tokens of the next chain; all that was guessed while the device was alone."""
+        if self._alone:
+            return min(most, max(len(self._guess), self._wish.draft_tokens or 0))
+        if self._wish.draft_tokens is not None:
+            return min(most, self._wish.draft_tokens)
+        plan, reach = self._pace.plan(min(most, LONGEST_DRAFT)), 1.0
+        for length, confidence in enumerate(self._guess.confidences[: plan.length]):
+            reach *= self._pace.chance(confidence)
+            if length and reach < plan.least_reach:
+                return min(most, length)
+        return min(most, plan.length)
+
+    async def _lengthen(self, most: int) -> None:
+        while len(self._guess) < self._wanted(most) and await self._think():
+            pass
+
+    async def _tree(self, drafter: ModelDrafter, most: int) -> Draft:
+        wanted = self._wish.draft_tokens
+        depth = min(most, self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted)
+        if depth < 1:
+            return Draft()
+        branches = self._wish.branches
+        nodes = min(branches * depth, self._link.opened.max_nodes if self._link.opened else 1)
+
+        def grow() -> Draft:
+            return drafter.tree(self._committed, self._wish.sampling, nodes=nodes, breadth=branches, depth=depth)
+
+        return await asyncio.to_thread(grow)
+
+    def _send(self, draft: Draft, mode: Mode = "split", more: int = 0) -> None:
         base, self._rounds = len(self._committed), self._rounds + 1
-        start = min(self._held, base) if start is None else start
+        start = min(self._held, base)
         one = Round(
             round=self._rounds,
             base=base,
@@ -186,9 +237,13 @@ class Generation:
             prefix=tuple(self._committed[start:]),
             ids=draft.ids,
             parents=draft.parents,
+            more=more,
+            drafted=mode == "server",
         )
-        self._asked = _Asked(one, asyncio.get_running_loop().time(), one.more)
         sent_bytes = self._link.send(one)
+        confidences = self._guess.confidences[: len(draft.ids)] if draft.is_chain else []
+        at = asyncio.get_running_loop().time()
+        self._asked = _Asked(one, at, sent_bytes, confidences, mode, more)
         statistics = self.statistics
         statistics.rounds += 1
         statistics.drafted += len(draft.ids)
@@ -197,16 +252,22 @@ class Generation:
 
     async def _think(self) -> bool:
         """One more token of the guess; False where there is no room or no idea."""
-        most = self._shown + (LONGEST_GUESS if self._alone else 2 * self._wish.draft_tokens)
+        ahead = LONGEST_GUESS
+        if not self._alone:
+            is_idle = self._wish.branches > 1 or (self._asked is not None and self._asked.mode != "split")
+            wanted = self._wish.draft_tokens
+            ahead = 0 if is_idle else 2 * (self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted)
         room = self._context - len(self._committed) - 1
-        if self._dumb or len(self._guess) >= min(most, room):
+        if self._dumb or len(self._guess) >= min(ahead + self._shown, room):
             return False
-        tokens = [*self._committed, *self._guess]
+        clock = asyncio.get_running_loop().time
+        tokens, started_at = [*self._committed, *self._guess.ids], clock()
         step = await asyncio.to_thread(self._drafter.step, tokens, self._wish.sampling)
         if step is None:
             self._dumb = True
             return False
-        self._guess.append(step[0])
+        self._pace.drafted(clock() - started_at)
+        self._guess.append(*step)
         return True
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────
@@ -214,28 +275,46 @@ class Generation:
     def _take(self) -> Iterator[Event]:
         while (verdict := self._link.take()) is not None:
             asked = self._asked
-            base = asked.round.base if asked else -1
-            if asked is None or verdict.round != asked.round.round or verdict.base < base:
+            if asked is None or verdict.round != asked.round.round or verdict.base != len(self._committed):
                 self.statistics.strays += 1
                 continue
             check_verdict(verdict, asked.round, self._wish.vocabulary)
             if verdict.error is not None:
                 raise verdict.error
             if verdict.need_prefix:
-                self._held = 0
+                self._held, self._asked = 0, None
                 self.statistics.replays += 1
-                self._send(Draft(asked.round.ids, asked.round.parents), start=0)
                 continue
-            self._heard_at = asyncio.get_running_loop().time()
-            self._patience.answered(self._heard_at - asked.at)
             yield from self._hear(verdict, asked)
 
     def _hear(self, verdict: Verdict, asked: _Asked) -> Iterator[Event]:
         said = [*(asked.round.ids[node] for node in verdict.path), *verdict.tokens]
-        self._asked = None
         self._held = len(self._committed) + len(said)
-        statistics = self.statistics
+        self._learn(verdict, asked)
+        if self._alone:
+            self._alone = False
+            yield Link("up")
+        if self._wish.offline == "keep" and self._shown:
+            self._asked = None
+            yield from self._keep()
+        else:
+            yield from self._commit(said)
+
+    def _learn(self, verdict: Verdict, asked: _Asked) -> None:
+        statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
         statistics.server_s += verdict.queue_s + verdict.verify_s
+        if asked.is_answered:
+            self._pace.went_on(asked.mode, verdict)
+            before, asked.left = asked.left, asked.left - len(verdict.tokens)
+            is_time = asked.left // RECONSIDER < before // RECONSIDER
+            if asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked.mode)):
+                self._asked = None
+            return
+        asked.is_answered = True
+        if asked.left <= 0:
+            self._asked = None
+        self._patience.answered(self._heard_at - asked.at)
+        self._pace.answered(asked.round, verdict, asked.confidences, asked.sent_bytes, asked.at, self._heard_at)
         statistics.accepted += len(verdict.path)
         for counts, depth in (
             (statistics.drafted_by_depth, len(asked.round.ids)),
@@ -244,13 +323,9 @@ class Generation:
             counts.extend([0] * (depth - len(counts)))
             for place in range(depth):
                 counts[place] += 1
-        if self._alone:
-            self._alone = False
-            yield Link("up")
-        if self._wish.offline == "keep" and self._shown:
-            yield from self._keep()
-        else:
-            yield from self._commit(said)
+
+    def _other_way(self, mode: Mode) -> bool:
+        return self._pace.mode(LONGEST_DRAFT) != mode
 
     def _commit(self, said: list[int]) -> Iterator[Event]:
         """The target's own tokens, against what the device has said alone."""
@@ -258,7 +333,7 @@ class Generation:
         for token in said:
             if self._shown == 0 and (self._text.reason is not None or len(self._committed) >= self._context):
                 break
-            agrees = bool(self._guess) and self._guess[0] == token
+            agrees = self._guess.meets(token)
             if self._shown and agrees:
                 self._shown -= 1
                 confirmed += 1
@@ -267,7 +342,6 @@ class Generation:
                     yield Confirm(confirmed)
                     confirmed = 0
                 yield self._retract()
-            self._guess = self._guess[1:] if agrees else []
             self._dumb = False
             self._committed.append(token)
             self.statistics.tokens += 1
@@ -289,7 +363,7 @@ class Generation:
         if self._wish.offline == "hold":
             return
         while self._shown < len(self._guess) and self._text.reason is None:
-            token = self._guess[self._shown]
+            token = self._guess.ids[self._shown]
             self._shown += 1
             self.statistics.provisional += 1
             yield Token(token, self._text.push(token), provisional=True)
@@ -298,14 +372,9 @@ class Generation:
         """Under `keep`, what was said alone becomes the text's own."""
         if self._wish.offline != "keep" or not self._shown:
             return
-        kept = self._guess[: self._shown]
+        kept, self._shown = self._guess.take(self._shown), 0
         self._held = min(self._held, len(self._committed))
         self._committed += kept
-        self._guess, self._shown = self._guess[self._shown :], 0
         self.statistics.kept += len(kept)
         self.statistics.tokens += len(kept)
         yield Confirm(len(kept), kept=True)
-
-
-def _chain(ids: list[int]) -> Draft:
-    return Draft(tuple(ids), tuple(range(-1, len(ids) - 1)))

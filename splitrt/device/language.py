@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.events import Event
 from splitrt.device.generation import Generation, Offline, Wish
 from splitrt.device.grpc_verifier import GrpcVerifierLink
+from splitrt.device.pace import Pace
 from splitrt.errors import BundleError, ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
+from splitrt.policy.modes import Mode
 
 DRAFTERS = ("model", "lookup")
 
@@ -27,6 +29,7 @@ class LanguageClient:
     ) -> None:
         """Raises BundleError where the drafter's half is not here, ConfigError on an unknown drafter's name."""
         self.bundle, self.config = bundle, config
+        self.pace = Pace()
         self.tokenizer = bundle.tokenizer()
         model = bundle.model("draft")
         self.vocabulary = model.config.vocabulary
@@ -53,7 +56,9 @@ class LanguageClient:
         seed: int = 0,
         stop: Iterable[str] = (),
         offline: Offline = "verify",
-        draft_tokens: int = 4,
+        mode: Mode | Literal["auto"] = "auto",
+        draft_tokens: int | None = None,
+        branches: int = 1,
         patience_s: float | None = None,
     ) -> AsyncIterator[Event]:
         """Token, Confirm, Retract and Link as they come, Done at the end.
@@ -62,6 +67,10 @@ class LanguageClient:
         whatever the link does. While the server does not answer within `patience_s` (learnt where None) the drafter
         goes on alone; `offline` says what becomes of its words: `verify` shows them as provisional and takes back what
         the target would not have said, `hold` does not show them, `keep` leaves them in the text.
+
+        mode: `split` drafts here and verifies there, `stream` and `server` let the server go on alone (plainly, or
+        with its own copy of the drafter); `auto` takes what is expected to be fastest, by what was measured.
+        draft_tokens: of a draft; None: as long as it pays. branches: above 1, drafts are trees.
 
         Raises InvalidInput on settings that cannot be and prompts that do not fit the context.
         """
@@ -73,7 +82,9 @@ class LanguageClient:
             ),
             stop=Stop(max_tokens=max_tokens, ends=frozenset(self.bundle.manifest.ends), strings=tuple(stop)),
             offline=offline,
+            mode=mode,
             draft_tokens=draft_tokens,
+            branches=branches,
             patience_s=patience_s,
         )
         generation = Generation(
@@ -83,6 +94,7 @@ class LanguageClient:
             wish,
             lambda opening: GrpcVerifierLink(self.config, opening),
             self.config.connect_timeout_s,
+            self.pace,
         )
         async for event in generation.events():
             yield event

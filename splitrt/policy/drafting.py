@@ -62,6 +62,29 @@ class Reach:
         return curve
 
 
+class Calibration:
+    """From a drafter's own probability of a token to how often such tokens stood."""
+
+    BINS = 10
+
+    def __init__(self) -> None:
+        self._tried = [0.0] * self.BINS
+        self._stood = [0.0] * self.BINS
+
+    def add(self, confidences: Sequence[float], accepted: int) -> None:
+        for depth, confidence in enumerate(confidences[: accepted + 1]):
+            place = self._bin(confidence)
+            self._tried[place] = DECAY * self._tried[place] + 1
+            self._stood[place] = DECAY * self._stood[place] + (depth < accepted)
+
+    def chance(self, confidence: float) -> float:
+        place = self._bin(confidence)
+        return (self._stood[place] + PRIOR_ROUNDS * PRIOR) / (self._tried[place] + PRIOR_ROUNDS)
+
+    def _bin(self, confidence: float) -> int:
+        return min(self.BINS - 1, int(confidence * self.BINS))
+
+
 class PassCost:
     """The server's seconds a pass by the draft's nodes: a decayed straight line, its slope not below zero."""
 

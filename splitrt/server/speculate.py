@@ -132,6 +132,8 @@ class _Stream:
             if further is None:
                 return
             verdict = further
+            if verdict.need_prefix:
+                left = 0
             left -= len(verdict.tokens)
             await self._write(verdict)
 

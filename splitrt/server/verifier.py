@@ -16,8 +16,8 @@ from typing import Self, TypeVar
 from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.context import Context
-from splitrt.language.draft import ModelDrafter, chain
 from splitrt.language.decoder import row_difference
+from splitrt.language.draft import ModelDrafter, chain
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify
@@ -99,7 +99,7 @@ class Verifier:
         self._sessions.clear()
 
     async def go_on(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
-        """The next tokens of the target's own behind `base`; None where the context is full or the session gone."""
+        """The next tokens of the target's own behind `base`; None where the context is full."""
         asked_at = self._clock()
         return await self._run(lambda: self._go_on(key, one, base, sampling, asked_at))
 
@@ -140,8 +140,10 @@ class Verifier:
 
     def _go_on(self, key: Key, one: Round, base: int, sampling: Sampling, asked_at: float) -> Verdict | None:
         session = self._sessions.take(key)
-        if len(session.tokens) != base or base >= self.bundle.manifest.context:
+        if base >= self.bundle.manifest.context:
             return None
+        if len(session.tokens) != base:
+            return Verdict(round=one.round, base=base, need_prefix=True)
         most = min(ALONE_NODES, self.bundle.manifest.context - base - 1) if one.drafted and session.drafter else 0
         ids = chain(session.drafter, session.tokens, sampling, most).ids if session.drafter and most else ()
         tokens = session.tokens

@@ -9,8 +9,8 @@ from hypothesis import strategies as st  # noqa: E402
 from language_pairs import DRAFT, TARGET, VOCABULARY, random_weights  # noqa: E402
 
 from splitrt.language.context import Context  # noqa: E402
-from splitrt.language.draft import ModelDrafter, PromptLookup, chain  # noqa: E402
 from splitrt.language.decoder import Decoder, paths_of  # noqa: E402
+from splitrt.language.draft import ModelDrafter, PromptLookup, chain  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.target import verify  # noqa: E402

@@ -56,7 +56,7 @@ def p_values(rule: Rule) -> tuple[float, float]:
         while len(said) < LENGTH:
             said += rule_from(rule, number, said)
         counts[place[tuple(said[:LENGTH])]] += 1
-    chance = np.random.default_rng(0).multinomial(DRAWS, chances, 4_000)
+    chance = np.random.default_rng(0).multinomial(DRAWS, chances, 4_000).astype(np.float64)
     shares = []
     for far in (_chi_square, _variation):
         shares.append(float((far(chance, chances) >= far(counts[None], chances)).mean()))
@@ -241,7 +241,7 @@ def test_the_second_token_is_independent_of_the_first_where_the_target_says_so()
         first, second = ((np.log(p_V) + gumbel(seed, position, V)).argmax() for position in (5, 6))
         joint[first, second] += 1
     chances = np.outer(p_V, p_V).ravel()
-    chance = np.random.default_rng(0).multinomial(DRAWS, chances, 4_000)
+    chance = np.random.default_rng(0).multinomial(DRAWS, chances, 4_000).astype(np.float64)
     assert (_chi_square(chance, chances) >= _chi_square(joint.reshape(1, -1), chances)).mean() > LEAST_P
 
 
