@@ -14,56 +14,23 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from splitrt.device.events import Confirm, Done, Event, Link, Retract, Statistics, Token
-from splitrt.device.guess import Guess
 from splitrt.device.pace import Pace
+from splitrt.device.thinking import Thinking
 from splitrt.device.verifier_link import VerifierLink
+from splitrt.device.wish import LONGEST_DRAFT, Wish
 from splitrt.errors import InvalidInput, LinkLost
 from splitrt.language.bundle import LanguageBundle
-from splitrt.language.draft import Draft, Drafter, ModelDrafter
+from splitrt.language.draft import Draft, Drafter
 from splitrt.language.prefix import prefix_hash
-from splitrt.language.sampling import Sampling
-from splitrt.language.text import Stop, Text
+from splitrt.language.text import Text
 from splitrt.language.tokens import Tokenizer
-from splitrt.policy.modes import MODES, Mode
+from splitrt.policy.modes import Mode
 from splitrt.policy.patience import Patience
 from splitrt.rpc.speculation import SESSION_BYTES, Opening, Round, Verdict, check_verdict
 
-Offline = Literal["verify", "keep", "hold"]
-OFFLINE = ("verify", "keep", "hold")
-WAYS = ("auto", *MODES)
-LONGEST_GUESS = 64  # tokens that are not shown
-LONGEST_DRAFT = 48
 RECONSIDER = 16  # tokens that the server says alone before its way is compared with others again
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the caller asked for. offline: what becomes of tokens said while the server could not be asked."""
-
-    prompt: tuple[int, ...]
-    vocabulary: int
-    sampling: Sampling
-    stop: Stop
-    offline: Offline = "verify"
-    mode: Mode | Literal["auto"] = "split"
-    draft_tokens: int | None = 4  # None: as long as it pays, by what is measured
-    branches: int = 1  # above 1: drafts are trees, so many children a node and as many times the nodes
-    patience_s: float | None = None  # None: learnt from the rounds
-
-    def __post_init__(self) -> None:
-        if self.offline not in OFFLINE:
-            raise InvalidInput(f"offline must be one of {', '.join(OFFLINE)}, got {self.offline!r}")
-        if not self.prompt:
-            raise InvalidInput("a prompt must be at least one token, got none")
-        if self.mode not in WAYS:
-            raise InvalidInput(f"mode must be one of {', '.join(WAYS)}, got {self.mode!r}")
-        if self.draft_tokens is not None and not 0 <= self.draft_tokens <= LONGEST_DRAFT:
-            raise InvalidInput(f"draft_tokens must be 0 to {LONGEST_DRAFT}, got {self.draft_tokens}")
-        if not 1 <= self.branches <= 8:
-            raise InvalidInput(f"branches must be 1 to 8, got {self.branches}")
 
 
 @dataclass(slots=True)
@@ -71,7 +38,7 @@ class _Asked:
     round: Round
     at: float
     sent_bytes: int
-    confidences: list[float]
+    confidences: tuple[float, ...]
     mode: Mode
     left: int  # tokens that the server goes on to say alone
     is_answered: bool = False
@@ -89,7 +56,8 @@ class Generation:
         pace: Pace | None = None,
     ) -> None:
         """Raises InvalidInput where the prompt fills the context."""
-        self._wish, self._drafter, self._pace = wish, drafter, pace or Pace()
+        self._wish, self._pace = wish, pace or Pace()
+        self._thinking = Thinking(drafter, wish, self._pace)
         self._context = bundle.manifest.context
         if len(wish.prompt) >= self._context:
             raise InvalidInput(f"a prompt must be below {self._context} tokens, got {len(wish.prompt)}")
@@ -108,14 +76,12 @@ class Generation:
         self._patience = Patience(wish.patience_s)
         self._text = Text(tokenizer, wish.prompt, wish.stop)
         self._committed = list(wish.prompt)
-        self._guess = Guess()
         self._shown = 0  # of the guess
         self._held = 0  # committed tokens that the server holds
         self._asked: _Asked | None = None
         self._rounds = 0
         self._connection = 0  # the one that what was asked and held is of
         self._alone = False
-        self._dumb = False  # the drafter has no guess at what comes next
         self._heard_at = 0.0  # when the last verdict came
         self.statistics = Statistics()
 
@@ -189,42 +155,8 @@ class Generation:
         mode = self._pace.mode(LONGEST_DRAFT) if self._wish.mode == "auto" else self._wish.mode
         if mode != "split" and not self._alone:
             self._send(Draft(), mode, more=max(0, min(room, left)))
-        elif self._wish.branches > 1 and not self._alone and isinstance(self._drafter, ModelDrafter):
-            self._send(await self._tree(self._drafter, most))
         else:
-            await self._lengthen(most)
-            ids = self._guess.ids[: self._wanted(most)]
-            self._send(Draft(tuple(ids), tuple(range(-1, len(ids) - 1))))
-
-    def _wanted(self, most: int) -> int:
-        """Tokens of the next chain; all that was guessed while the device was alone."""
-        if self._alone:
-            return min(most, max(len(self._guess), self._wish.draft_tokens or 0))
-        if self._wish.draft_tokens is not None:
-            return min(most, self._wish.draft_tokens)
-        plan, reach = self._pace.plan(min(most, LONGEST_DRAFT)), 1.0
-        for length, confidence in enumerate(self._guess.confidences[: plan.length]):
-            reach *= self._pace.chance(confidence)
-            if length and reach < plan.least_reach:
-                return min(most, length)
-        return min(most, plan.length)
-
-    async def _lengthen(self, most: int) -> None:
-        while len(self._guess) < self._wanted(most) and await self._think():
-            pass
-
-    async def _tree(self, drafter: ModelDrafter, most: int) -> Draft:
-        wanted = self._wish.draft_tokens
-        depth = min(most, self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted)
-        if depth < 1:
-            return Draft()
-        branches = self._wish.branches
-        nodes = min(branches * depth, self._link.opened.max_nodes if self._link.opened else 1)
-
-        def grow() -> Draft:
-            return drafter.tree(self._committed, self._wish.sampling, nodes=nodes, breadth=branches, depth=depth)
-
-        return await asyncio.to_thread(grow)
+            self._send(await self._thinking.draft(self._committed, most, alone=self._alone))
 
     def _send(self, draft: Draft, mode: Mode = "split", more: int = 0) -> None:
         base, self._rounds = len(self._committed), self._rounds + 1
@@ -241,7 +173,7 @@ class Generation:
             drafted=mode == "server",
         )
         sent_bytes = self._link.send(one)
-        confidences = self._guess.confidences[: len(draft.ids)] if draft.is_chain else []
+        confidences = draft.confidences if draft.is_chain else ()
         at = asyncio.get_running_loop().time()
         self._asked = _Asked(one, at, sent_bytes, confidences, mode, more)
         statistics = self.statistics
@@ -251,24 +183,10 @@ class Generation:
             statistics.draft_bytes += sent_bytes
 
     async def _think(self) -> bool:
-        """One more token of the guess; False where there is no room or no idea."""
-        ahead = LONGEST_GUESS
-        if not self._alone:
-            is_idle = self._wish.branches > 1 or (self._asked is not None and self._asked.mode != "split")
-            wanted = self._wish.draft_tokens
-            ahead = 0 if is_idle else 2 * (self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted)
+        if not self._alone and self._asked is not None and self._asked.mode != "split":
+            return False
         room = self._context - len(self._committed) - 1
-        if self._dumb or len(self._guess) >= min(ahead + self._shown, room):
-            return False
-        clock = asyncio.get_running_loop().time
-        tokens, started_at = [*self._committed, *self._guess.ids], clock()
-        step = await asyncio.to_thread(self._drafter.step, tokens, self._wish.sampling)
-        if step is None:
-            self._dumb = True
-            return False
-        self._pace.drafted(clock() - started_at)
-        self._guess.append(*step)
-        return True
+        return await self._thinking.ahead(self._committed, self._shown, room, alone=self._alone)
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -333,7 +251,7 @@ class Generation:
         for token in said:
             if self._shown == 0 and (self._text.reason is not None or len(self._committed) >= self._context):
                 break
-            agrees = self._guess.meets(token)
+            agrees = self._thinking.meets(token)
             if self._shown and agrees:
                 self._shown -= 1
                 confirmed += 1
@@ -342,7 +260,6 @@ class Generation:
                     yield Confirm(confirmed)
                     confirmed = 0
                 yield self._retract()
-            self._dumb = False
             self._committed.append(token)
             self.statistics.tokens += 1
             if len(self._text.tokens) < len(self._committed) - len(self._wish.prompt):
@@ -362,8 +279,9 @@ class Generation:
         """Show of the guess what is not shown yet."""
         if self._wish.offline == "hold":
             return
-        while self._shown < len(self._guess) and self._text.reason is None:
-            token = self._guess.ids[self._shown]
+        guess = self._thinking.guess
+        while self._shown < len(guess) and self._text.reason is None:
+            token = guess.ids[self._shown]
             self._shown += 1
             self.statistics.provisional += 1
             yield Token(token, self._text.push(token), provisional=True)
@@ -372,7 +290,7 @@ class Generation:
         """Under `keep`, what was said alone becomes the text's own."""
         if self._wish.offline != "keep" or not self._shown:
             return
-        kept, self._shown = self._guess.take(self._shown), 0
+        kept, self._shown = self._thinking.guess.take(self._shown), 0
         self._held = min(self._held, len(self._committed))
         self._committed += kept
         self.statistics.kept += len(kept)

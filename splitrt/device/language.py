@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.events import Event
-from splitrt.device.generation import Generation, Offline, Wish
+from splitrt.device.generation import Generation
 from splitrt.device.grpc_verifier import GrpcVerifierLink
 from splitrt.device.pace import Pace
+from splitrt.device.wish import Offline, Wish
 from splitrt.errors import BundleError, ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup

@@ -61,7 +61,8 @@ class VerifierLink(Protocol):
 class ScriptedVerifierLink:
     """Rounds answered by a function, and by chance lost, answered twice, late, in another order; no time passes.
 
-    answer: the server's; restart: forget what it holds. faults: the chance, a step, that something goes wrong.
+    answer: the server's; go_on: what it says alone, behind so many tokens; restart: forget what it holds.
+    faults: the chance, a step, that something goes wrong.
     """
 
     def __init__(
@@ -69,11 +70,13 @@ class ScriptedVerifierLink:
         answer: Callable[[Round], Verdict],
         opened: Opened,
         *,
+        go_on: Callable[[Round, int], Verdict | None] = lambda one, base: None,
         restart: Callable[[], None] = lambda: None,
         faults: float = 0.0,
         seed: int = 0,
     ) -> None:
-        self._answer, self._welcome, self._restart = answer, opened, restart
+        self._answer, self._go_on, self._welcome, self._restart = answer, go_on, opened, restart
+        self._alone: tuple[Round, int, int] | None = None  # what the server says alone: for whom, from where, how many
         self._faults, self._draw = faults, random.Random(seed)
         self._rounds: list[Round] = []  # on their way to the server
         self._verdicts: list[Verdict] = []  # on their way back
@@ -124,17 +127,28 @@ class ScriptedVerifierLink:
                 self._stirred = True
             return
         if self._rounds:
-            self._verdicts.append(self._answer(self._any(self._rounds)))
+            one = self._any(self._rounds)
+            self._alone = self._said(one, self._answer(one), one.more)
+        elif self._alone is not None:
+            one, base, left = self._alone
+            verdict = self._go_on(one, base)
+            self._alone = self._said(one, verdict, left - len(verdict.tokens)) if verdict is not None else None
         if self._verdicts:
             verdict = self._any(self._verdicts)
             self.down_bytes += link_bytes(verdict_to_wire(verdict))
             self._arrived.append(verdict)
             self._stirred = True
 
+    def _said(self, one: Round, verdict: Verdict, left: int) -> tuple[Round, int, int] | None:
+        self._verdicts.append(verdict)
+        if left <= 0 or verdict.need_prefix or verdict.error is not None:
+            return None
+        return one, verdict.base + len(verdict.path) + len(verdict.tokens), left
+
     def _fault(self, kind: str) -> None:
         match kind:
             case "cut":
-                self.opened = None
+                self.opened = self._alone = None
                 if self._draw.random() < 0.5:  # rounds that had arrived are worked on, for nobody
                     for one in self._rounds:
                         self._answer(one)

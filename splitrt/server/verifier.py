@@ -94,6 +94,10 @@ class Verifier:
         self._check(one)
         return self._verify(key, one, sampling, self._clock())
 
+    def answer_alone(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
+        """As `go_on`, on the caller's own thread."""
+        return self._go_on(key, one, base, sampling, self._clock())
+
     def forget(self) -> None:
         """All sessions, as a restart does."""
         self._sessions.clear()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,9 @@ from hypothesis import strategies as st  # noqa: E402
 from language_pairs import AlwaysWrong, Oracle, Random, save_pair  # noqa: E402
 
 from splitrt.device.events import Confirm, Done, Event, Retract, Token  # noqa: E402
-from splitrt.device.generation import Generation, Offline, Wish  # noqa: E402
+from splitrt.device.generation import Generation  # noqa: E402
 from splitrt.device.verifier_link import ScriptedVerifierLink  # noqa: E402
+from splitrt.device.wish import Offline, Wish  # noqa: E402
 from splitrt.errors import InvalidInput  # noqa: E402
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
@@ -74,7 +76,14 @@ class Bench:
             return self.verifier.answer(key, one, wish.sampling)  # type: ignore[arg-type]
 
         opened = Opened(context=self.bundle.manifest.context, max_nodes=MAX_NODES)
-        link = ScriptedVerifierLink(answer, opened, restart=self.verifier.forget, faults=faults, seed=seed)
+        link = ScriptedVerifierLink(
+            answer,
+            opened,
+            go_on=lambda one, base: self.verifier.answer_alone(key, one, base, wish.sampling),
+            restart=self.verifier.forget,
+            faults=faults,
+            seed=seed,
+        )
         drafter = self.drafter(kind, wish.prompt, text)
         generation = Generation(self.bundle, self.tokenizer, drafter, wish, lambda _: link)
 
@@ -122,19 +131,40 @@ def test_the_text_is_plain_decoding_whoever_drafts(kind: str, sampling: Sampling
     assert kind != "oracle" or done.statistics.rounds <= 6
 
 
-@settings(deadline=None, max_examples=60)
+@pytest.mark.parametrize("mode", ["split", "stream", "server", "auto"])
+@pytest.mark.parametrize("branches", [1, 3])
+def test_the_text_is_plain_decoding_whichever_side_says_it(mode: Any, branches: int, bench: Bench) -> None:
+    for sampling in SAMPLINGS:
+        asked = wish(sampling, mode=mode, branches=branches, draft_tokens=None if mode == "auto" else 3)
+        events, done, text = bench.generate(asked)
+        assert done.text == heard(events) == text.shown
+        assert list(done.tokens) == text.tokens
+        assert mode not in ("stream", "server") or done.statistics.rounds == 1
+
+
+@settings(deadline=None, max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     kind=st.sampled_from(DRAFTERS),
     sampling=st.sampled_from(SAMPLINGS),
     offline=st.sampled_from(["verify", "hold"]),
-    draft_tokens=st.integers(0, 6),
+    draft_tokens=st.sampled_from([None, 0, 1, 3, 6]),
+    branches=st.sampled_from([1, 1, 3]),
+    mode=st.sampled_from(["auto", "split", "split", "stream", "server"]),
     faults=st.sampled_from([0.05, 0.2, 0.5]),
 )
 def test_no_schedule_of_faults_changes_the_text(
-    seed: int, kind: str, sampling: Sampling, offline: Offline, draft_tokens: int, faults: float, bench: Bench
+    seed: int,
+    kind: str,
+    sampling: Sampling,
+    offline: Offline,
+    draft_tokens: int | None,
+    branches: int,
+    mode: Any,
+    faults: float,
+    bench: Bench,
 ) -> None:
-    asked = wish(sampling, offline, draft_tokens=draft_tokens, patience_s=0.0)
+    asked = wish(sampling, offline, draft_tokens=draft_tokens, branches=branches, mode=mode, patience_s=0.0)
     events, done, text = bench.generate(asked, kind, faults, seed)
     assert done.text == heard(events) == text.shown
     assert list(done.tokens) == text.tokens
