@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from splitrt.policy.drafting import Calibration, PassCost, Plan, Reach, RoundCosts, plan
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.modes import Mode, Router, server_s
-from splitrt.rpc.speculation import Round, Verdict
+from splitrt.rpc.speculation import SERVER_LENGTH, Round, Verdict
 
 NODE_BYTES = 4  # of a chain's node on the link: its id
-SERVER_DRAFT_SHARE = 0.2  # of a pass that a draft's token takes on the server, until measured
-SERVER_LENGTH = 4
+SERVER_DRAFT_SHARE = 0.05  # of a pass that a draft's token takes on the server: hoped, so that it is tried
 GAIN = 0.1
 
 
@@ -44,6 +43,8 @@ class Pace:
 
     def went_on(self, mode: Mode, verdict: Verdict) -> None:
         """Tokens that the server said alone."""
+        if mode == "server":
+            self.reach.add(SERVER_LENGTH, len(verdict.tokens) - 1)
         token_s = (verdict.queue_s + verdict.verify_s) / len(verdict.tokens)
         held = self._alone_s.get(mode, token_s)
         self._alone_s[mode] = held + GAIN * (token_s - held)
@@ -62,7 +63,7 @@ class Pace:
         return self._calibration.chance(confidence)
 
     def mode(self, most: int) -> Mode:
-        """Split until something was measured."""
+        """Until something was measured, the way that pays the round trip once."""
         if not self._pass.is_known:
             return self.router.mode
         pass_s, node_s = self._pass.line()

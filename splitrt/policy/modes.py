@@ -17,7 +17,7 @@ PATIENCE = 2  # decisions in a row
 
 
 class Router:
-    def __init__(self, start: Mode = "split") -> None:
+    def __init__(self, start: Mode = "server") -> None:
         self.mode: Mode = start
         self._rival: Mode | None = None
         self._times = 0

@@ -19,6 +19,7 @@ PROTOCOL = 1
 SESSION_BYTES = 16
 MOST_NODES = 255  # a parent's distance is one byte
 MOST_ENDS = 64
+SERVER_LENGTH = 4  # tokens of a draft of the server's own: it says up to one more at once
 
 Servicer = pb_grpc.SpeculateServicer
 NAME: str = pb.DESCRIPTOR.services_by_name["Speculate"].full_name
