@@ -29,6 +29,7 @@ def train(
     try:
         import torch
 
+        from splitrt.train.language import is_language_recipe, read_language_recipe, train_language
         from splitrt.train.recipe import read_recipe
         from splitrt.train.train import train as run
     except ImportError as error:
@@ -37,6 +38,13 @@ def train(
     if folder is None:
         raise ConfigError("training needs data: give its folder with --data or SPLITRT_DATA")
     torch.set_num_threads(threads)
+    if is_language_recipe(recipe):
+        language = read_language_recipe(recipe)
+        if seed is not None:
+            language = language.model_copy(update={"seed": seed})
+        with Terminal() as watch:
+            train_language(language, folder, out, watch)
+        return
     asked = read_recipe(recipe)
     if seed is not None:
         asked = asked.model_copy(update={"seed": seed})

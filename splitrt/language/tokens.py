@@ -72,10 +72,12 @@ class StoriesTokenizer:
         return len(self._pieces)
 
     def encode(self, text: str) -> list[int]:
-        if not text:
-            return [STORIES_BOS]
+        return [STORIES_BOS, *(self.merge(" " + text) if text else [])]
+
+    def merge(self, text: str) -> list[int]:
+        """Without a beginning or a space before it."""
         ids: list[int] = []
-        for character in " " + text:
+        for character in text:
             data = character.encode("utf-8", "surrogateescape")
             ids += [self._ids[data]] if data in self._ids else [BYTES_FROM + byte for byte in data]
         while True:
@@ -85,7 +87,7 @@ class StoriesTokenizer:
                 if merged is not None and (best is None or self._scores[merged] > best[0]):
                     best = (self._scores[merged], place, merged)
             if best is None:
-                return [STORIES_BOS, *ids]
+                return ids
             ids[best[1] : best[1] + 2] = [best[2]]
 
     def decode(self, ids: Sequence[int]) -> str:
