@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What the text begins with.")],
+    prompt: Annotated[str, typer.Argument(help="What the text begins with.")] = "",
     server: ServerOption = None,
     bundle: Annotated[str | None, typer.Option(help="A language bundle's name or folder.")] = None,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the text.")] = 256,
@@ -44,6 +44,9 @@ def generate(
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens of a draft. Default: as long as it pays.")] = None,
     branches: Annotated[int, typer.Option(help="Above 1: drafts are trees.")] = 1,
     drafter: Annotated[str, typer.Option(help="model: the bundle's; lookup: earlier occurrences.")] = "model",
+    serve_openai: Annotated[
+        int | None, typer.Option(help="Instead of one text: an OpenAI-compatible endpoint on this port of 127.0.0.1.")
+    ] = None,
     config: ConfigOption = None,
     tls_ca: CaOption = None,
     tls_cert: CertOption = None,
@@ -63,6 +66,9 @@ def generate(
     settings = client_config(
         config, server, bundle=bundle, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, token=token
     )
+    if serve_openai is not None:
+        asyncio.run(_endpoint(settings, drafter, serve_openai))
+        return
     wish = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p,
         "repetition_penalty": repetition_penalty, "seed": seed, "stop": tuple(stop or ()), "offline": offline,
@@ -85,3 +91,17 @@ async def _stream(config: ClientConfig, drafter: str, prompt: str, wish: dict[st
             if isinstance(event, Done):
                 return event
     raise AssertionError("a generation ends with Done")
+
+
+async def _endpoint(config: ClientConfig, drafter: str, port: int) -> None:
+    from splitrt.device.language import LanguageClient
+    from splitrt.errors import ConfigError
+    from splitrt.language.bundle import find_language
+
+    try:
+        from splitrt.device.openai import serve_openai
+    except ImportError as error:
+        raise ConfigError(f"the endpoint needs the llm extra: pip install 'splitrt[llm]' ({error.name})") from None
+    client = LanguageClient(find_language(config.bundle, config.bundles_dir), config, drafter)
+    print(f"serving {client.bundle.name} at http://127.0.0.1:{port}/v1", flush=True)
+    await serve_openai(client, port)
