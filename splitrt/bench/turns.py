@@ -13,7 +13,7 @@ from functools import lru_cache
 from splitrt.bench.stories import Told
 from splitrt.device.pace import Pace
 from splitrt.policy.modes import Mode
-from splitrt.rpc.speculation import SERVER_LENGTH, Round, Verdict, link_bytes, round_to_wire, verdict_to_wire
+from splitrt.rpc.speculation import Round, Verdict, link_bytes, round_to_wire, verdict_to_wire
 
 LONGEST = 48
 RECONSIDER = 16
@@ -198,8 +198,9 @@ def _learn(
     pace.answered(one, verdict, told.confidences[place : place + nodes], up_size(nodes), sent_at, at)
 
 
-def _wait(told: Told, costs: Costs, place: int, sent_at: float, back_at: float, course: Course, alone: bool) -> None:
-    late_s = back_at - sent_at - PATIENCE_S
+def _wait(told: Told, costs: Costs, place: int, since: float, at: float, course: Course, alone: bool) -> None:
+    """Nothing came from `since` to `at`. A device that goes on alone says provisional words meanwhile."""
+    late_s = at - since - PATIENCE_S
     if late_s <= 0:
         return
     said = min(MOST_PROVISIONAL, int(late_s / max(costs.draft_s, 1e-9)), len(told.tokens) - place) if alone else 0
@@ -218,7 +219,7 @@ def server_alone(length: int) -> Way:
         shown_at = at
         while place < len(told.tokens):
             now, place, there_at = _pass(told, profile, costs, now, place, length, course)
-            course.stalled_s += max(0.0, there_at - max(shown_at, at) - PATIENCE_S) if course.tokens > 1 else 0.0
+            _wait(told, costs, place, shown_at, there_at, course, alone=False)
             shown_at = there_at
         return course
 
@@ -263,16 +264,18 @@ def _stretch(
     course.calls += 1
     course.up_bytes += up_size(0)
     now, since, there_at = profile.up(at, up_size(0)), 0, at
-    is_first = True
+    is_first, drafted = True, pace.server_length if mode == "server" else 0
+    one = Round(round=1, base=1, base_hash=0, start=1, drafted=drafted)
     while place < len(told.tokens):
-        length = SERVER_LENGTH if mode == "server" and not is_first else 0
-        before, began = place, now
+        length = drafted if not is_first else 0
+        before, began, shown_at = place, now, there_at
         now, place, there_at = _pass(told, profile, costs, now, place, length, course)
+        _wait(told, costs, before, shown_at, there_at, course, alone=True)
         verdict = Verdict(round=1, base=1, tokens=(1,) * (place - before), verify_s=now - began)
         if is_first:
             _learn(told, pace, before, 0, 0, now - began, at, there_at)
         else:
-            pace.went_on(mode, verdict)
+            pace.went_on(one, verdict)
         is_first, since = False, since + place - before
         if since >= RECONSIDER:
             since = 0

@@ -170,7 +170,7 @@ class Generation:
             ids=draft.ids,
             parents=draft.parents,
             more=more,
-            drafted=mode == "server",
+            drafted=self._pace.server_length if mode == "server" else 0,
         )
         sent_bytes = self._link.send(one)
         confidences = draft.confidences if draft.is_chain else ()
@@ -222,7 +222,7 @@ class Generation:
         statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
         statistics.server_s += verdict.queue_s + verdict.verify_s
         if asked.is_answered:
-            self._pace.went_on(asked.mode, verdict)
+            self._pace.went_on(asked.round, verdict)
             before, asked.left = asked.left, asked.left - len(verdict.tokens)
             is_time = asked.left // RECONSIDER < before // RECONSIDER
             if asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked.mode)):

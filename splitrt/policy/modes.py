@@ -12,7 +12,7 @@ from typing import Literal
 
 Mode = Literal["split", "stream", "server"]
 MODES: tuple[Mode, ...] = ("split", "stream", "server")
-MARGIN = 0.1  # a mode must be better by this share
+MARGIN = 0.03  # a mode must be better by this share
 PATIENCE = 2  # decisions in a row
 
 
@@ -33,13 +33,3 @@ class Router:
         if self._times >= PATIENCE:
             self.mode, self._rival, self._times = best, None, 0
         return self.mode
-
-
-def stream_s(pass_s: float) -> float:
-    """Seconds a token where the server goes on alone: the link carries tokens while the next is made."""
-    return pass_s
-
-
-def server_s(reach: list[float], pass_s: float, node_s: float, draft_s: float, length: int) -> float:
-    """Seconds a token where the server speculates with drafts of this length."""
-    return (pass_s + length * (node_s + draft_s)) / (1 + sum(reach[:length]))

@@ -19,7 +19,7 @@ PROTOCOL = 1
 SESSION_BYTES = 16
 MOST_NODES = 255  # a parent's distance is one byte
 MOST_ENDS = 64
-SERVER_LENGTH = 4  # tokens of a draft of the server's own: it says up to one more at once
+MOST_DRAFTED = 16  # tokens of a draft of the server's own
 
 Servicer = pb_grpc.SpeculateServicer
 NAME: str = pb.DESCRIPTOR.services_by_name["Speculate"].full_name
@@ -61,7 +61,7 @@ class Round:
     ids: tuple[int, ...] = ()
     parents: tuple[int, ...] = ()
     more: int = 0
-    drafted: bool = False
+    drafted: int = 0  # tokens of the drafts that the server then makes itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

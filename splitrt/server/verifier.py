@@ -21,7 +21,7 @@ from splitrt.language.draft import ModelDrafter, chain
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify
-from splitrt.rpc.speculation import PROTOCOL, SERVER_LENGTH, Opened, Opening, Round, Verdict
+from splitrt.rpc.speculation import MOST_DRAFTED, PROTOCOL, Opened, Opening, Round, Verdict
 from splitrt.server.sessions import Key, LanguageSession, Sessions
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ class Verifier:
             return None
         if len(session.tokens) != base:
             return Verdict(round=one.round, base=base, need_prefix=True)
-        most = min(SERVER_LENGTH, self.bundle.manifest.context - base - 1) if one.drafted and session.drafter else 0
+        most = min(one.drafted, MOST_DRAFTED, self.bundle.manifest.context - base - 1)
         ids = chain(session.drafter, session.tokens, sampling, most).ids if session.drafter and most else ()
         tokens = session.tokens
         alone = Round(

@@ -45,7 +45,7 @@ def rounds(draw: st.DrawFn) -> Round:
         ids=tuple(draw(st.lists(ID, min_size=nodes, max_size=nodes))),
         parents=tuple(draw(st.integers(-1, node - 1)) for node in range(nodes)),
         more=draw(st.integers(0, 2**32 - 1)),
-        drafted=draw(st.booleans()),
+        drafted=draw(st.integers(0, 100)),
     )
 
 

@@ -29,10 +29,10 @@ def small(text: str) -> str:
     """The recipe, for a second of training."""
     for given, instead in (
         ("context = 256", "context = 32"), ("vocabulary = 512", "vocabulary = 280"), ("batch = 12", "batch = 8"),
-        ("hidden = 192", "hidden = 24"), ("hidden = 96", "hidden = 12"), ("heads = 6", "heads = 3"),
-        ("feed_forward = 512", "feed_forward = 32"), ("feed_forward = 256", "feed_forward = 16"),
-        ("layers = 5", "layers = 2"), ("steps = 700", "steps = 60"), ("steps = 500", "steps = 60"),
-        ("learning_rate = 2e-3", "learning_rate = 1e-2"), ("learning_rate = 3e-3", "learning_rate = 1e-2"),
+        ("hidden = 144", "hidden = 24"), ("hidden = 72", "hidden = 12"), ("heads = 6", "heads = 3"),
+        ("feed_forward = 384", "feed_forward = 32"), ("feed_forward = 192", "feed_forward = 16"),
+        ("layers = 5", "layers = 2"), ("steps = 450", "steps = 60"), ("steps = 400", "steps = 60"),
+        ("learning_rate = 3e-3", "learning_rate = 1e-2"),
     ):  # fmt: skip
         assert given in text
         text = text.replace(given, instead)
@@ -94,7 +94,7 @@ def test_a_window_predicts_the_next_token_behind_a_beginning() -> None:
 @pytest.mark.parametrize(
     ("given", "instead", "wanted"),
     [
-        ("hidden = 192", "hidden = 0", "target.hidden"),
+        ("hidden = 144", "hidden = 0", "target.hidden"),
         ("seed = 0", "sead = 0", "sead"),
         ('text = "text/tinyshakespeare.txt"', 'text = "../secret.txt"', "text"),
         ("vocabulary = 512", "vocabulary = 100", "vocabulary"),

@@ -91,8 +91,8 @@ class Round(_message.Message):
     ids: _containers.RepeatedScalarFieldContainer[int]
     back: bytes
     more: int
-    drafted: bool
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., base_hash: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., back: _Optional[bytes] = ..., more: _Optional[int] = ..., drafted: _Optional[bool] = ..., **kwargs) -> None: ...
+    drafted: int
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., base_hash: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., back: _Optional[bytes] = ..., more: _Optional[int] = ..., drafted: _Optional[int] = ..., **kwargs) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("round", "base", "path", "tokens", "queue_us", "verify_us", "need_prefix", "error")
