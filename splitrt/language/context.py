@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from splitrt.language.decoder import Decoder
+from splitrt.language.rows import Reading
+
+PIECE = 128  # tokens of a text that are read at once
 
 
 class Context:
@@ -21,25 +24,35 @@ class Context:
         self.cache = model.cache()
         self.tokens: list[int] = []  # those that the cache holds
 
-    def read_up_to(self, tokens: Sequence[int]) -> None:
-        """Hold exactly these tokens."""
-        shared = common(self.tokens, tokens)
-        self.cache.crop(shared)
-        del self.tokens[shared:]
-        rest = list(tokens[shared:])
-        if rest:
-            self.model.read(rest, self.cache, skip=len(rest))
-            self.tokens += rest
-
     def look(self, tokens: Sequence[int], ids: Sequence[int] = (), parents: Sequence[int] = ()) -> Tensor:
         """logits_TV after `tokens` and after each node of a draft behind them (1 + nodes rows). The nodes stay in the
         cache until `keep`. parents: -1 for a node that follows `tokens` directly.
         """
-        self.read_up_to(tokens[:-1])
-        feed, before = [tokens[-1], *ids], [-1, *(parent + 1 for parent in parents)]
-        logits_TV = self.model.read(feed, self.cache, before)
-        self.tokens.append(tokens[-1])  # the nodes lie behind it, and are cropped by whatever comes but `keep`
-        return logits_TV
+        while True:
+            reading, is_last = self.next_reading(tokens, ids, parents)
+            (logits_TV,) = self.model.read_many([reading])
+            if is_last:
+                return logits_TV
+
+    def next_reading(
+        self, tokens: Sequence[int], ids: Sequence[int] = (), parents: Sequence[int] = ()
+    ) -> tuple[Reading, bool]:
+        """What to read next for `look`, and whether it is all: long texts are read in pieces, between which others may
+        be served. The caller must read it; what is not read is a defect.
+        """
+        shared = min(common(self.tokens, tokens), len(tokens) - 1)
+        self.cache.crop(shared)
+        rest = list(tokens[shared:-1])
+        if len(rest) > PIECE:
+            self.tokens = list(tokens[: shared + PIECE])
+            return Reading(rest[:PIECE], self.cache, None, PIECE), False
+        self.tokens = list(tokens)  # a draft's nodes lie behind, and are cropped by whatever comes but `keep`
+        before = [*range(-1, len(rest)), *(parent + len(rest) + 1 if parent >= 0 else len(rest) for parent in parents)]
+        return Reading([*rest, tokens[-1], *ids], self.cache, before, len(rest)), True
+
+    def forget(self) -> None:
+        self.cache.crop(0)
+        self.tokens = []
 
     def keep(self, length: int, path: Sequence[int], ids: Sequence[int]) -> None:
         """After `look` at `length` tokens: of the draft's nodes only those of an accepted path stay."""

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from splitrt.errors import BundleError, ConfigError, InvalidInput
+from splitrt.errors import BundleError, ConfigError
 from splitrt.language.cache import Cache
 from splitrt.language.rope import Rope
+from splitrt.language.rows import Group, Reading, Row, groups_of, rows_of, stretches_of
 
 TILE = 16
-BLOCK = 32
 MOST_LAYERS, MOST_WIDTH, MOST_VOCABULARY, MOST_CONTEXT = 512, 1 << 16, 1 << 20, 1 << 20
 
 
@@ -115,51 +115,54 @@ class Decoder:
     def cache(self) -> Cache:
         return Cache(self.config.layers, self.config.kv_heads, self.config.head_dim, self.device)
 
-    @torch.no_grad()
     def read(self, ids: Sequence[int], cache: Cache, parents: Sequence[int] | None = None, skip: int = 0) -> Tensor:
-        """Append tokens to the cache; logits_TV of all but the first `skip`.
+        """One sequence's: see `read_many`."""
+        return self.read_many([Reading(ids, cache, parents, skip)])[0]
 
-        parents: for each token the index among `ids` of the one before it, -1 for what the cache holds; None is a
-        chain. A token sees the cache, its ancestors and itself. Raises InvalidInput on ids or parents that cannot be,
-        or where a position would lie beyond the context.
+    @torch.no_grad()
+    def read_many(self, readings: Sequence[Reading]) -> list[Tensor]:
+        """Append tokens to caches, each reading's to its own; logits_TV of each, without those it skips.
+
+        A token sees what its cache held, its ancestors and itself. Raises InvalidInput, before any cache has changed,
+        on ids or parents that cannot be, or where a position would lie beyond the context.
         """
-        start = cache.length
-        parents = range(-1, len(ids) - 1) if parents is None else parents
-        paths = paths_of(parents, len(ids))
-        if any(not 0 <= one < self.config.vocabulary for one in ids):
-            raise InvalidInput(f"token ids must be below {self.config.vocabulary}, got {max(ids)} and {min(ids)}")
-        deepest = start + max((len(path) for path in paths), default=0)
-        if deepest > self.config.context:
-            raise InvalidInput(f"a sequence must be at most {self.config.context} tokens here, got {deepest}")
-        self._turn(deepest)
-        logits = []
-        for first in range(0, len(ids), TILE):
-            some = slice(first, first + TILE)
-            x_RD = self._tile(ids[some], start, paths[some], cache)
-            wanted = max(0, skip - first)
-            if wanted < len(paths[some]):
-                logits.append(F.linear(x_RD, self._head_VD)[wanted : len(paths[some])])
-        return torch.cat(logits) if logits else self._head_VD.new_empty(0, self.config.vocabulary)
+        rows = [row for reading in readings for row in rows_of(reading, self.config.vocabulary, self.config.context)]
+        self._turn(max((row.position for row in rows), default=-1) + 1)
+        for reading in readings:
+            reading.cache.append(len(reading.ids))
+        found: list[list[Tensor]] = [[] for _ in readings]
+        place = {id(reading): number for number, reading in enumerate(readings)}
+        for first in range(0, len(rows), TILE):
+            tile = rows[first : first + TILE]
+            x_RD = self._tile(tile)
+            if any(row.is_wanted for row in tile):
+                logits_RV = F.linear(x_RD, self._head_VD)
+                for number, row in enumerate(tile):
+                    if row.is_wanted:
+                        found[place[id(row.reading)]].append(logits_RV[number])
+        nothing_TV = self._head_VD.new_empty(0, self.config.vocabulary)
+        return [torch.stack(logits) if logits else nothing_TV for logits in found]
 
-    def _tile(self, ids: Sequence[int], start: int, paths: list[list[int]], cache: Cache) -> Tensor:
-        config, slots = self.config, cache.append(len(ids))
-        positions = [start + len(path) - 1 for path in paths]
-        padded = [*positions, *[0] * (TILE - len(ids))]
+    def _tile(self, rows: Sequence[Row]) -> Tensor:
+        """x_RD behind the last norm; rows beyond those given are filled and mean nothing."""
+        config, spare = self.config, [0] * (TILE - len(rows))
+        padded = [*(row.position for row in rows), *spare]
         cos_RE, sin_RE = self._cos_PE[padded], self._sin_PE[padded]
-        groups = _groups(start, paths, self.device)
-        x_RD = F.embedding(
-            torch.tensor([*ids, *[0] * (TILE - len(ids))], device=self.device), self._weights["embed_tokens.weight"]
-        )
+        groups, stretches = groups_of(rows, self.device), stretches_of(rows)
+        ids_R = torch.tensor([*(row.token for row in rows), *spare], device=self.device)
+        x_RD = F.embedding(ids_R, self._weights["embed_tokens.weight"])
         for layer in range(config.layers):
             here = f"layers.{layer}."
             normed_RD = self._norm(x_RD, f"{here}input_layernorm.weight")
             q_RHE = self._heads(normed_RD, f"{here}self_attn.q", config.heads, cos_RE, sin_RE)
             k_RKE = self._heads(normed_RD, f"{here}self_attn.k", config.kv_heads, cos_RE, sin_RE)
             v_RKE = self._linear(normed_RD, f"{here}self_attn.v_proj").view(TILE, config.kv_heads, config.head_dim)
-            cache.keys[layer][slots], cache.values[layer][slots] = k_RKE[: len(ids)], v_RKE[: len(ids)]
+            for cache, some, slots in stretches:
+                cache.keys[layer][slots], cache.values[layer][slots] = k_RKE[some], v_RKE[some]
             mixed_RHE = torch.zeros_like(q_RHE)
             for group in groups:
-                mixed_RHE[group.rows] = self._attend(q_RHE[group.rows], cache.keys[layer], cache.values[layer], group)
+                keys, values = group.cache.keys[layer], group.cache.values[layer]
+                mixed_RHE[group.rows] = self._attend(q_RHE[group.rows], keys, values, group)
             x_RD = x_RD + self._linear(mixed_RHE.view(TILE, -1), f"{here}self_attn.o_proj")
             normed_RD = self._norm(x_RD, f"{here}post_attention_layernorm.weight")
             gate_RF = F.silu(self._linear(normed_RD, f"{here}mlp.gate_proj"))
@@ -167,7 +170,7 @@ class Decoder:
             x_RD = x_RD + self._linear(gate_RF * up_RF, f"{here}mlp.down_proj")
         return self._norm(x_RD, "norm.weight")
 
-    def _attend(self, q_RHE: Tensor, k_SKE: Tensor, v_SKE: Tensor, group: _Group) -> Tensor:
+    def _attend(self, q_RHE: Tensor, k_SKE: Tensor, v_SKE: Tensor, group: Group) -> Tensor:
         rows, length = group.slots_RL.shape
         kv, dim = self.config.kv_heads, self.config.head_dim
         k_BLE = k_SKE[group.slots_RL].transpose(1, 2).reshape(rows * kv, length, dim)
@@ -199,44 +202,6 @@ class Decoder:
             self._turned = min(self.config.context, max(256, 2 * positions))
             cos_PE, sin_PE = self.config.rope.tables(self.config.head_dim, self._turned)
             self._cos_PE, self._sin_PE = cos_PE.to(self.device), sin_PE.to(self.device)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Rows of a tile whose keys are padded to one length, and the slots of these by position."""
-
-    rows: list[int]
-    positions_R: Tensor
-    slots_RL: Tensor
-
-
-def _groups(start: int, paths: list[list[int]], device: torch.device) -> list[_Group]:
-    by_length: dict[int, list[int]] = {}
-    for row, path in enumerate(paths):
-        by_length.setdefault(-(-(start + len(path)) // BLOCK) * BLOCK, []).append(row)
-    groups = []
-    for length, rows in by_length.items():
-        slots_RL = torch.zeros(len(rows), length, dtype=torch.int64)
-        slots_RL[:, :start] = torch.arange(start)
-        for place, row in enumerate(rows):
-            slots_RL[place, start : start + len(paths[row])] = start + torch.tensor(paths[row])
-        positions_R = torch.tensor([start + len(paths[row]) - 1 for row in rows])
-        groups.append(_Group(rows, positions_R.to(device), slots_RL.to(device)))
-    return groups
-
-
-def paths_of(parents: Sequence[int], nodes: int) -> list[list[int]]:
-    """Each node's ancestors and itself, from the root down. Raises InvalidInput on orphans and cycles: a parent must
-    come before its child, or be -1.
-    """
-    if len(parents) != nodes:
-        raise InvalidInput(f"a tree of {nodes} nodes must have as many parents, got {len(parents)}")
-    paths: list[list[int]] = []
-    for node, parent in enumerate(parents):
-        if not -1 <= parent < node:
-            raise InvalidInput(f"a node's parent must come before it, or be -1: node {node} has {parent}")
-        paths.append([*(paths[parent] if parent >= 0 else []), node])
-    return paths
 
 
 def row_difference(model: Decoder, tokens: int = 40) -> float:

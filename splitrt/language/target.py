@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import Tensor
+
 from splitrt.language.context import Context
 from splitrt.language.sampling import Sampling, choose
 from splitrt.language.verify import Verified, match
 
 
 def verify(
-    context: Context, tokens: Sequence[int], ids: Sequence[int], parents: Sequence[int], sampling: Sampling
+    context: Context,
+    logits_TV: Tensor,
+    tokens: Sequence[int],
+    ids: Sequence[int],
+    parents: Sequence[int],
+    sampling: Sampling,
 ) -> Verified:
-    """What of a draft behind `tokens` stands. A pure function of its arguments: the context is only a cache."""
-    logits_TV = context.look(tokens, ids, parents).cpu().numpy()
+    """What of a draft behind `tokens` stands, by the logits that `context.look` gave for it. The context then holds
+    the accepted path.
+    """
+    rows_TV = logits_TV.cpu().numpy()
 
     def token_behind(path: tuple[int, ...]) -> int:
         prefix = [*tokens, *(ids[node] for node in path)]
-        return choose(logits_TV[path[-1] + 1 if path else 0], prefix, sampling)
+        return choose(rows_TV[path[-1] + 1 if path else 0], prefix, sampling)
 
     verified = match(ids, parents, token_behind)
     context.keep(len(tokens), verified.path, ids)

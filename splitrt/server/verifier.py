@@ -1,4 +1,4 @@
-"""A target at work: rounds of all sessions on one thread of its own, so that the event loop never waits for it.
+"""A target at work: rounds of all sessions, in passes that they share, on a thread of its own.
 
 A round is a pure function of the committed tokens, the draft and how tokens are chosen; sessions only spare reading
 the tokens again. So a round may be lost, repeated or moved to another server, and gets the same verdict.
@@ -6,12 +6,12 @@ the tokens again. So a round may be lost, repeated or moved to another server, a
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Self, TypeVar
+from typing import Self
+
+from torch import Tensor
 
 from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
 from splitrt.language.bundle import LanguageBundle
@@ -22,9 +22,8 @@ from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify
 from splitrt.rpc.speculation import MOST_DRAFTED, PROTOCOL, Opened, Opening, Round, Verdict
+from splitrt.server.passes import Passes, Ready, Work
 from splitrt.server.sessions import Key, LanguageSession, Sessions
-
-T = TypeVar("T")
 
 MAX_NODES = 128
 
@@ -49,13 +48,14 @@ class Verifier:
         self._draft = bundle.model("draft", device) if (bundle.folder / "draft").is_dir() else None
         self._clock = clock
         self._sessions = Sessions(self._session, max_sessions, ttl_s, clock)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
+        self.passes = Passes(self.target)
 
     def __enter__(self) -> Self:
+        self.passes.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.shutdown(cancel_futures=True)
+        self.passes.stop()
 
     def check(self, opening: Opening) -> None:
         """Raises a SplitError that shows both sides where a stream is not for this bundle."""
@@ -78,7 +78,7 @@ class Verifier:
             raise VersionMismatch(f"digest of {self.bundle.name} must be {wanted}.., got {given}..")
 
     async def open(self, key: Key) -> Opened:
-        tokens = await self._run(lambda: list(self._sessions.take(key).tokens))
+        tokens = await self.passes.run(lambda: Ready(list(self._sessions.take(key).tokens)))
         context = self.bundle.manifest.context
         return Opened(context=context, max_nodes=MAX_NODES, held=len(tokens), held_hash=prefix_hash(tokens))
 
@@ -86,28 +86,25 @@ class Verifier:
         """Raises BadFrame or InvalidInput on a round that cannot be; the session stays as it was."""
         self._check(one)
         asked_at = self._clock()
-        return await self._run(lambda: self._verify(key, one, sampling, asked_at))
-
-    def answer(self, key: Key, one: Round, sampling: Sampling) -> Verdict:
-        """The same for a caller without an event loop, on the caller's own thread."""
-        self._check(one)
-        return self._verify(key, one, sampling, self._clock())
-
-    def answer_alone(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
-        """As `go_on`, on the caller's own thread."""
-        return self._go_on(key, one, base, sampling, self._clock())
-
-    def forget(self) -> None:
-        """All sessions, as a restart does."""
-        self._sessions.clear()
+        return await self.passes.run(lambda: self._verify(key, one, sampling, asked_at))
 
     async def go_on(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
         """The next tokens of the target's own behind `base`; None where the context is full."""
         asked_at = self._clock()
-        return await self._run(lambda: self._go_on(key, one, base, sampling, asked_at))
+        return await self.passes.run(lambda: self._go_on(key, one, base, sampling, asked_at))
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def answer(self, key: Key, one: Round, sampling: Sampling) -> Verdict:
+        """`verify` for a caller without an event loop, on the caller's own thread; not beside the other."""
+        self._check(one)
+        return self.passes.here(lambda: self._verify(key, one, sampling, self._clock()))
+
+    def answer_alone(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
+        """`go_on`, likewise."""
+        return self.passes.here(lambda: self._go_on(key, one, base, sampling, self._clock()))
+
+    def forget(self) -> None:
+        """All sessions, as a restart does."""
+        self._sessions.clear()
 
     def _check(self, one: Round) -> None:
         context, vocabulary = self.bundle.manifest.context, self.target.config.vocabulary
@@ -120,41 +117,53 @@ class Verifier:
         if one.base + _depth(one.parents) > context:
             raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
 
-    def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Verdict:
+    def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Work[Verdict] | Ready[Verdict]:
         started_at = self._clock()
         session = self._sessions.take(key)
         tokens = [*session.tokens[: one.start], *one.prefix]
         if len(tokens) != one.base or prefix_hash(tokens) != one.base_hash:
             if one.start == 0:
                 raise BadFrame("the hash must be of the tokens that were sent", reason="prefix")
-            return Verdict(round=one.round, base=one.base, need_prefix=True)
-        verified = verify(session.context, tokens, one.ids, one.parents, sampling)
-        session.tokens = [*tokens, *(one.ids[node] for node in verified.path), verified.token]
-        self.rounds, self.drafted = self.rounds + 1, self.drafted + len(one.ids)
-        self.accepted += len(verified.path)
-        return Verdict(
-            round=one.round,
-            base=one.base,
-            path=verified.path,
-            tokens=(verified.token,),
-            queue_s=started_at - asked_at,
-            verify_s=self._clock() - started_at,
-        )
+            return Ready(Verdict(round=one.round, base=one.base, need_prefix=True))
 
-    def _go_on(self, key: Key, one: Round, base: int, sampling: Sampling, asked_at: float) -> Verdict | None:
+        def finish(logits_TV: Tensor) -> Verdict:
+            verified = verify(session.context, logits_TV, tokens, one.ids, one.parents, sampling)
+            session.tokens = [*tokens, *(one.ids[node] for node in verified.path), verified.token]
+            self.rounds, self.drafted = self.rounds + 1, self.drafted + len(one.ids)
+            self.accepted += len(verified.path)
+            return Verdict(
+                round=one.round,
+                base=one.base,
+                path=verified.path,
+                tokens=(verified.token,),
+                queue_s=started_at - asked_at,
+                verify_s=self._clock() - started_at,
+            )
+
+        return Work(session.context, tokens, one.ids, one.parents, finish)
+
+    def _go_on(
+        self, key: Key, one: Round, base: int, sampling: Sampling, asked_at: float
+    ) -> Work[Verdict | None] | Ready[Verdict | None]:
         session = self._sessions.take(key)
         if base >= self.bundle.manifest.context:
-            return None
+            return Ready(None)
         if len(session.tokens) != base:
-            return Verdict(round=one.round, base=base, need_prefix=True)
-        most = min(one.drafted, MOST_DRAFTED, self.bundle.manifest.context - base - 1)
-        ids = chain(session.drafter, session.tokens, sampling, most).ids if session.drafter and most else ()
+            return Ready(Verdict(round=one.round, base=base, need_prefix=True))
         tokens = session.tokens
+        most = min(one.drafted, MOST_DRAFTED, self.bundle.manifest.context - base - 1)
+        ids = chain(session.drafter, tokens, sampling, most).ids if session.drafter and most > 0 else ()
         alone = Round(
             round=one.round, base=base, base_hash=prefix_hash(tokens), start=base, ids=ids, parents=_chain(ids)
         )
-        verdict = self._verify(key, alone, sampling, asked_at)
-        return replace(verdict, path=(), tokens=tuple(session.tokens[base:]))
+        begun = self._verify(key, alone, sampling, asked_at)
+        assert isinstance(begun, Work)
+
+        def finish(logits_TV: Tensor) -> Verdict | None:
+            verdict = begun.finish(logits_TV)  # on a draft that the device has not seen: it is told the tokens
+            return replace(verdict, path=(), tokens=tuple(session.tokens[base:]))
+
+        return Work(begun.context, begun.tokens, begun.ids, begun.parents, finish)
 
     def _session(self) -> LanguageSession:
         return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)

@@ -15,8 +15,9 @@ from language_pairs import TARGET, VOCABULARY, random_model, random_weights, sav
 
 from splitrt.errors import BundleError, ConfigError, InvalidInput  # noqa: E402
 from splitrt.language.context import Context  # noqa: E402
-from splitrt.language.decoder import Decoder, paths_of, row_difference  # noqa: E402
+from splitrt.language.decoder import Decoder, row_difference  # noqa: E402
 from splitrt.language.folder import load_folder, load_stories  # noqa: E402
+from splitrt.language.rows import paths_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = random_model()

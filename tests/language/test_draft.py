@@ -9,9 +9,10 @@ from hypothesis import strategies as st  # noqa: E402
 from language_pairs import DRAFT, TARGET, VOCABULARY, random_weights  # noqa: E402
 
 from splitrt.language.context import Context  # noqa: E402
-from splitrt.language.decoder import Decoder, paths_of  # noqa: E402
+from splitrt.language.decoder import Decoder  # noqa: E402
 from splitrt.language.draft import ModelDrafter, PromptLookup, chain  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
+from splitrt.language.rows import paths_of  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.target import verify  # noqa: E402
 
@@ -61,7 +62,8 @@ def test_what_is_said_is_plain_decoding_to_the_token(sampling: Sampling, shape: 
             draft = drafter.tree(tokens, sampling, nodes=16, breadth=3, depth=4)
         else:
             draft = chain(drafter if shape == "chain" else PromptLookup(), tokens, sampling, 4)
-        verified = verify(context, tokens, draft.ids, draft.parents, sampling)
+        logits_TV = context.look(tokens, draft.ids, draft.parents)
+        verified = verify(context, logits_TV, tokens, draft.ids, draft.parents, sampling)
         tokens += [*(draft.ids[node] for node in verified.path), verified.token]
         rounds += 1
     assert tokens[3:63] == wanted
