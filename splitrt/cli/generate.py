@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the text begins with.")] = "",
     server: ServerOption = None,
-    bundle: Annotated[str | None, typer.Option(help="A language bundle's name or folder.")] = None,
+    bundle: Annotated[str, typer.Option(help="A language bundle's name or folder.")] = "shakespeare",
     max_tokens: Annotated[int, typer.Option(help="Most tokens of the text.")] = 256,
     temperature: Annotated[float, typer.Option(help="0: the likeliest token always.")] = 0.0,
     top_k: Annotated[int, typer.Option(help="Draw among so many of the likeliest; 0: all.")] = 0,
@@ -56,7 +56,7 @@ def generate(
 ) -> None:
     """Stream a text. Dimmed: provisional, said by the drafter while the server does not answer.
 
-    Example: splitrt generate "Once upon a time" --server 127.0.0.1:7070 --bundle stories
+    Example: splitrt generate "Once upon a time" --server 127.0.0.1:7070 --mode split
     """
     import asyncio
     from dataclasses import asdict

@@ -19,7 +19,7 @@ from splitrt.language.verify import Verified, draw, match, reject
 Float64 = npt.NDArray[np.float64]
 Rule = Callable[[int], list[int]]  # from the number of a draw to the tokens that were said
 
-V, DRAWS, LENGTH = 4, 6_000, 2
+V, DRAWS, LENGTH = 4, 4_000, 2
 LEAST_P = 1e-3
 LOGITS = np.random.default_rng(7).normal(0, 1.2, (2, V, V))
 FIRST = np.array([0.1, 0.2, 0.3, 0.4])
