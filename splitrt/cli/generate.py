@@ -81,10 +81,10 @@ def generate(
 async def _stream(config: ClientConfig, drafter: str, prompt: str, wish: dict[str, object], *, quiet: bool) -> Done:
     from splitrt.cli.typewriter import Typewriter
     from splitrt.device.events import Done
+    from splitrt.device.fetch_language import language_for
     from splitrt.device.language import LanguageClient
-    from splitrt.language.bundle import find_language
 
-    client = LanguageClient(find_language(config.bundle, config.bundles_dir), config, drafter)
+    client = LanguageClient(await language_for(config), config, drafter)
     with Typewriter(prompt, quiet=quiet) as typewriter:
         async for event in client.generate(prompt, **wish):  # type: ignore[arg-type]
             typewriter.hear(event)
@@ -94,14 +94,14 @@ async def _stream(config: ClientConfig, drafter: str, prompt: str, wish: dict[st
 
 
 async def _endpoint(config: ClientConfig, drafter: str, port: int) -> None:
+    from splitrt.device.fetch_language import language_for
     from splitrt.device.language import LanguageClient
     from splitrt.errors import ConfigError
-    from splitrt.language.bundle import find_language
 
     try:
         from splitrt.device.openai import serve_openai
     except ImportError as error:
         raise ConfigError(f"the endpoint needs the llm extra: pip install 'splitrt[llm]' ({error.name})") from None
-    client = LanguageClient(find_language(config.bundle, config.bundles_dir), config, drafter)
+    client = LanguageClient(await language_for(config), config, drafter)
     print(f"serving {client.bundle.name} at http://127.0.0.1:{port}/v1", flush=True)
     await serve_openai(client, port)

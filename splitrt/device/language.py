@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.events import Event
+from splitrt.device.fetch_language import language_for
 from splitrt.device.generation import Generation
 from splitrt.device.grpc_verifier import GrpcVerifierLink
 from splitrt.device.pace import Pace
 from splitrt.device.wish import Offline, Wish
 from splitrt.errors import BundleError, ConfigError
-from splitrt.language.bundle import LanguageBundle, find_language
+from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
@@ -110,7 +111,9 @@ async def connect_language(
     drafter: str | Callable[[], Drafter] = "model",
     **settings: Any,
 ) -> AsyncIterator[LanguageClient]:
-    """A client for a server (HOST:PORT, or several to try in turn) and a language bundle that is on this device."""
+    """A client for a server (HOST:PORT, or several to try in turn) and a language bundle, whose drafter's half is
+    fetched from the server by digest where it is not on this device.
+    """
     if isinstance(servers, str):
         servers = servers.split(",")
     if config is None:
@@ -118,4 +121,4 @@ async def connect_language(
         config = read_settings(ClientConfig, "client", flags=flags)
     elif servers or bundle or settings:
         raise ConfigError("give either config or servers, bundle and settings, not both")
-    yield LanguageClient(find_language(config.bundle, config.bundles_dir), config, drafter)
+    yield LanguageClient(await language_for(config), config, drafter)

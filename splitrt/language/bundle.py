@@ -73,6 +73,10 @@ class LanguageBundle:
     def tokenizer_digest(self) -> bytes:
         return bytes.fromhex(self.manifest.files["tokenizer.json"])
 
+    def head_files(self) -> list[str]:
+        """What a device may fetch, the manifest first."""
+        return [MANIFEST, *(file for file in sorted(self.manifest.files) if not file.startswith("target/"))]
+
     def tokenizer(self) -> Tokenizer:
         from splitrt.language.tokens import load_tokenizer
 
@@ -105,18 +109,23 @@ def load_language(folder: Path) -> LanguageBundle:
     if not path.is_file() or path.stat().st_size > MAX_MANIFEST_BYTES:
         raise BundleError(f"{MANIFEST} must be a file of at most {MAX_MANIFEST_BYTES} bytes")
     data = path.read_bytes()
-    try:
-        manifest = LanguageManifest.model_validate(tomllib.loads(data.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BundleError(f"{MANIFEST} must be valid TOML: {error}") from error
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise BundleError(f"{MANIFEST}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    manifest = parse_language(data)
     has_target = (folder / "target").exists()
     for file, wanted in manifest.files.items():
         if has_target or not file.startswith("target/"):
             check_file(folder, file, wanted)
     return LanguageBundle(folder, manifest, hashlib.sha256(data).digest())
+
+
+def parse_language(data: bytes) -> LanguageManifest:
+    """Raises BundleError with the key."""
+    try:
+        return LanguageManifest.model_validate(tomllib.loads(data.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} must be valid TOML: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise BundleError(f"{MANIFEST}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
 
 
 def make_language(

@@ -44,6 +44,13 @@ class Cache:
             raise InvalidInput(f"a cache of {self.length} tokens must be cropped to at most that, got {length}")
         self.length = length
 
+    def copy(self, other: Cache, length: int) -> None:
+        """Hold what another holds of its first tokens."""
+        self.crop(0)
+        slots = self.append(length)
+        for mine_SKE, theirs_SKE in zip((*self.keys, *self.values), (*other.keys, *other.values), strict=True):
+            mine_SKE[slots] = theirs_SKE[:length]
+
     def gather(self, start: int, rows: Sequence[int]) -> None:
         """Keep of the slots from `start` on those that lie `rows` behind it, in this order; forget the others."""
         if any(not 0 <= row < self.length - start for row in rows):

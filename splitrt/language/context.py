@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from splitrt.language.decoder import Decoder
+from splitrt.language.prefix import common
 from splitrt.language.rows import Reading
 
 PIECE = 128  # tokens of a text that are read at once
@@ -50,6 +51,12 @@ class Context:
         before = [*range(-1, len(rest)), *(parent + len(rest) + 1 if parent >= 0 else len(rest) for parent in parents)]
         return Reading([*rest, tokens[-1], *ids], self.cache, before, len(rest)), True
 
+    def borrow(self, other: Context, tokens: Sequence[int]) -> None:
+        """Take over what another context holds of these tokens: the same rows, to the last bit, as if read here."""
+        shared = common(other.tokens, tokens)
+        self.cache.copy(other.cache, shared)
+        self.tokens = list(tokens[:shared])
+
     def forget(self) -> None:
         self.cache.crop(0)
         self.tokens = []
@@ -58,11 +65,3 @@ class Context:
         """After `look` at `length` tokens: of the draft's nodes only those of an accepted path stay."""
         self.cache.gather(length, path)
         self.tokens[length:] = [ids[node] for node in path]
-
-
-def common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the longest common prefix."""
-    for place, (left, right) in enumerate(zip(one, other, strict=False)):
-        if left != right:
-            return place
-    return min(len(one), len(other))

@@ -63,7 +63,7 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
             worst = max(worst, await asyncio.to_thread(worker.check_golden))
             pool = EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch)
             served.append(Served(worker.bundle, await stack.enter_async_context(pool)))
-        gateway = Gateway(config, served, metrics)
+        gateway = Gateway(config, served, metrics, [one.bundle for one in verifiers])
         server, checker = _server(config, gateway, verifiers)
         address = _listen(config, server)
         if config.metrics:

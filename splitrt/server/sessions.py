@@ -6,14 +6,17 @@ Nothing here is the truth: a device whose session was forgotten sends its tokens
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from splitrt.language.prefix import common
 
 if TYPE_CHECKING:
     from splitrt.language.context import Context
     from splitrt.language.draft import ModelDrafter
 
+WORTH_A_COPY = 32  # tokens in common
 Key = tuple[str, bytes]  # principal, session: nobody reaches another's
 
 
@@ -36,8 +39,13 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._held)
 
-    def clear(self) -> None:
-        self._held.clear()
+    def alike(self, key: Key, tokens: Sequence[int]) -> Context | None:
+        """Of the other sessions of the same principal the one whose text begins most like this, where that is worth a
+        copy. Nobody learns by the time of an answer what others have asked.
+        """
+        mine = [session.context for other, (_, session) in self._held.items() if other[0] == key[0] and other != key]
+        best = max(mine, key=lambda context: common(context.tokens, tokens), default=None)
+        return best if best is not None and common(best.tokens, tokens) >= WORTH_A_COPY else None
 
     def take(self, key: Key) -> LanguageSession:
         """The session of that key, a new one where it is not held (any more)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Self
 
 from torch import Tensor
@@ -44,10 +45,11 @@ class Verifier:
         self.bundle = bundle
         self.target = bundle.model("target", device)
         self.difference = row_difference(self.target)  # 0.0: exact on this machine, whatever is drafted
-        self.rounds = self.drafted = self.accepted = 0
+        self.rounds = self.drafted = self.accepted = self.borrowed = 0
         self._draft = bundle.model("draft", device) if (bundle.folder / "draft").is_dir() else None
         self._clock = clock
-        self._sessions = Sessions(self._session, max_sessions, ttl_s, clock)
+        self._fresh = partial(Sessions, self._session, max_sessions, ttl_s, clock)
+        self._sessions = self._fresh()
         self.passes = Passes(self.target)
 
     def __enter__(self) -> Self:
@@ -104,7 +106,7 @@ class Verifier:
 
     def forget(self) -> None:
         """All sessions, as a restart does."""
-        self._sessions.clear()
+        self._sessions = self._fresh()
 
     def _check(self, one: Round) -> None:
         context, vocabulary = self.bundle.manifest.context, self.target.config.vocabulary
@@ -118,28 +120,16 @@ class Verifier:
             raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
 
     def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Work[Verdict] | Ready[Verdict]:
-        started_at = self._clock()
         session = self._sessions.take(key)
         tokens = [*session.tokens[: one.start], *one.prefix]
         if len(tokens) != one.base or prefix_hash(tokens) != one.base_hash:
             if one.start == 0:
                 raise BadFrame("the hash must be of the tokens that were sent", reason="prefix")
             return Ready(Verdict(round=one.round, base=one.base, need_prefix=True))
-
-        def finish(logits_TV: Tensor) -> Verdict:
-            verified = verify(session.context, logits_TV, tokens, one.ids, one.parents, sampling)
-            session.tokens = [*tokens, *(one.ids[node] for node in verified.path), verified.token]
-            self.rounds, self.drafted = self.rounds + 1, self.drafted + len(one.ids)
-            self.accepted += len(verified.path)
-            return Verdict(
-                round=one.round,
-                base=one.base,
-                path=verified.path,
-                tokens=(verified.token,),
-                queue_s=started_at - asked_at,
-                verify_s=self._clock() - started_at,
-            )
-
+        if not session.context.tokens and (other := self._sessions.alike(key, tokens)) is not None:
+            session.context.borrow(other, tokens)
+            self.borrowed += len(session.context.tokens)
+        finish = partial(self._finish, session, tokens, one, sampling, asked_at, self._clock())
         return Work(session.context, tokens, one.ids, one.parents, finish)
 
     def _go_on(
@@ -153,24 +143,40 @@ class Verifier:
         tokens = session.tokens
         most = min(one.drafted, MOST_DRAFTED, self.bundle.manifest.context - base - 1)
         ids = chain(session.drafter, tokens, sampling, most).ids if session.drafter and most > 0 else ()
-        alone = Round(
-            round=one.round, base=base, base_hash=prefix_hash(tokens), start=base, ids=ids, parents=_chain(ids)
-        )
-        begun = self._verify(key, alone, sampling, asked_at)
-        assert isinstance(begun, Work)
+        alone = replace(one, base=base, ids=ids, parents=tuple(range(-1, len(ids) - 1)))
+        started_at = self._clock()
 
         def finish(logits_TV: Tensor) -> Verdict | None:
-            verdict = begun.finish(logits_TV)  # on a draft that the device has not seen: it is told the tokens
-            return replace(verdict, path=(), tokens=tuple(session.tokens[base:]))
+            verdict = self._finish(session, tokens, alone, sampling, asked_at, started_at, logits_TV)
+            return replace(verdict, path=(), tokens=tuple(session.tokens[base:]))  # the device has not seen the draft
 
-        return Work(begun.context, begun.tokens, begun.ids, begun.parents, finish)
+        return Work(session.context, tokens, ids, alone.parents, finish)
+
+    def _finish(
+        self,
+        session: LanguageSession,
+        tokens: list[int],
+        one: Round,
+        sampling: Sampling,
+        asked_at: float,
+        started_at: float,
+        logits_TV: Tensor,
+    ) -> Verdict:
+        verified = verify(session.context, logits_TV, tokens, one.ids, one.parents, sampling)
+        session.tokens = [*tokens, *(one.ids[node] for node in verified.path), verified.token]
+        self.rounds, self.drafted = self.rounds + 1, self.drafted + len(one.ids)
+        self.accepted += len(verified.path)
+        return Verdict(
+            round=one.round,
+            base=one.base,
+            path=verified.path,
+            tokens=(verified.token,),
+            queue_s=started_at - asked_at,
+            verify_s=self._clock() - started_at,
+        )
 
     def _session(self) -> LanguageSession:
         return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)
-
-
-def _chain(ids: Sequence[int]) -> tuple[int, ...]:
-    return tuple(range(-1, len(ids) - 1))
 
 
 def _depth(parents: Sequence[int]) -> int:

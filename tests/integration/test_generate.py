@@ -132,6 +132,36 @@ async def test_a_server_that_lost_everything_is_sent_the_text_again(bundle: Lang
             assert done.statistics.replays >= 1
 
 
+async def test_a_text_that_begins_like_an_earlier_one_is_not_read_again(bundle: LanguageBundle) -> None:
+    prompt = "the cat sat on the sun and then the dog sat in the sun, the cat and the dog"
+    wanted = plainly(bundle, Sampling(), 10, prompt + " at")
+    async with serving(bundle) as server:
+        async with connect_language(server.address, bundle=str(bundle.folder)) as client:
+            for text in (prompt, prompt + " at"):
+                events = [event async for event in client.generate(text, max_tokens=10)]
+            assert isinstance(events[-1], Done)
+            assert events[-1].text == wanted.shown
+            assert server.verifiers[0].borrowed >= 32
+
+
+async def test_a_device_without_the_bundle_fetches_the_drafters_half_and_no_more(
+    bundle: LanguageBundle, tmp_path: Path
+) -> None:
+    wanted = plainly(bundle, Sampling(), 10)
+    async with serving(bundle) as server:
+        for _ in range(2):  # the second time it is there
+            async with connect_language(server.address, bundle="tiny", bundles_dir=tmp_path) as client:
+                events = [event async for event in client.generate(PROMPT, max_tokens=10)]
+                assert isinstance(events[-1], Done)
+                assert events[-1].text == wanted.shown
+        with pytest.raises(ModelNotFound, match="no server gave it"):
+            async with connect_language(server.address, bundle="other", bundles_dir=tmp_path):
+                pass
+    files = {path.relative_to(tmp_path / "tiny-1").as_posix() for path in (tmp_path / "tiny-1").rglob("*.*")}
+    assert files == set(bundle.head_files())
+    assert not any("target" in file for file in files)
+
+
 async def test_another_server_takes_the_text_over(bundle: LanguageBundle) -> None:
     wanted = plainly(bundle, Sampling(temperature=1, seed=2), 60)
     async with serving(bundle) as second:

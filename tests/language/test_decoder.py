@@ -140,6 +140,15 @@ def test_the_cache_is_cropped_to_what_is_shared_and_only_the_rest_is_read() -> N
     assert torch.equal(logits_TV[0], MODEL.read([1, 5, 9], MODEL.cache())[-1])
 
 
+def test_what_is_borrowed_is_the_same_as_if_it_had_been_read_here() -> None:
+    long, mine = Context(MODEL), Context(MODEL)
+    long.look([1, *range(50, 90)])
+    mine.borrow(long, [1, *range(50, 80), 7, 8])
+    assert mine.tokens == [1, *range(50, 80)]
+    logits_TV = mine.look([1, *range(50, 80), 7, 8])
+    assert torch.equal(logits_TV[0], MODEL.read([1, *range(50, 80), 7, 8], MODEL.cache())[-1])
+
+
 @pytest.mark.parametrize("parents", [[0], [-1, 1], [-1, 2, 0], [-2], [-1, 0, 3]])
 def test_orphans_and_cycles_are_refused(parents: list[int]) -> None:
     with pytest.raises(InvalidInput, match="parent must come before"):
