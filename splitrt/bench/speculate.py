@@ -2,8 +2,8 @@
 
 Three parts. Texts against plain decoding through a link that fails at random (`lossless`). The real client and server
 behind the link emulator. And every way of saying a text in virtual time (`turns`), on the real pair's verdicts, under
-two regimes of cost: the pair as measured here (CPU time), and a large target whose costs are stated. A way's row says where it
-loses: a server that streams pays the round trip once, and one that speculates by itself is hard to beat on latency.
+two regimes of cost: the pair's CPU time as measured here, and a large target whose costs are stated. A way's row says
+where it loses: a server that streams pays the round trip once, and one that speculates by itself is hard to beat.
 """
 
 from __future__ import annotations

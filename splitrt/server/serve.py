@@ -120,6 +120,7 @@ def _server(config: ServerConfig, gateway: Gateway, verifiers: Sequence[Verifier
         speculate = SpeculateServicer(
             verifiers,
             config.tokens,
+            gateway.metrics,
             hello_timeout_s=config.hello_timeout_s,
             max_streams=config.max_streams,
             is_draining=gateway.draining.is_set,

@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from pydantic import SecretStr
 
 from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError
+from splitrt.metrics import ServerMetrics
 from splitrt.rpc import status
 from splitrt.rpc.speculation import (
     Opening,
@@ -36,12 +37,13 @@ class SpeculateServicer(Servicer):
         self,
         verifiers: Sequence[Verifier],
         tokens: Mapping[str, SecretStr],
+        metrics: ServerMetrics,
         *,
         hello_timeout_s: float,
         max_streams: int,
         is_draining: Callable[[], bool],
     ) -> None:
-        self._verifiers, self._tokens = tuple(verifiers), tokens
+        self._verifiers, self._tokens, self._metrics = tuple(verifiers), tokens, metrics
         self._hello_timeout_s, self._max_streams, self._is_draining = hello_timeout_s, max_streams, is_draining
         self._streams = 0
 
@@ -58,7 +60,7 @@ class SpeculateServicer(Servicer):
             verifier = self._find(opening)
             key = (principal, opening.session)
             await context.write(opened_to_wire(await verifier.open(key)))
-            await _Stream(verifier, key, opening, context).run()
+            await _Stream(verifier, key, opening, context, self._metrics).run()
         except SplitError as error:
             await _abort(context, error)
         except TimeoutError:
@@ -91,8 +93,9 @@ class SpeculateServicer(Servicer):
 class _Stream:
     """Rounds of one stream, one after the other. A further round ends what the server does alone for an earlier."""
 
-    def __init__(self, verifier: Verifier, key: Key, opening: Opening, context: Any) -> None:
+    def __init__(self, verifier: Verifier, key: Key, opening: Opening, context: Any, metrics: ServerMetrics) -> None:
         self._verifier, self._key, self._opening, self._context = verifier, key, opening, context
+        self._metrics = metrics
         self._waiting: asyncio.Queue[Round | Verdict | SplitError | None] = asyncio.Queue(MOST_WAITING)
 
     async def run(self) -> None:
@@ -122,6 +125,7 @@ class _Stream:
             verdict = await self._verifier.verify(self._key, one, sampling)
         except SplitError as error:
             verdict = Verdict(round=one.round, base=one.base, error=error)
+        self._count(one, verdict)
         await self._write(verdict)
         if verdict.error is not None or verdict.need_prefix:
             return
@@ -136,6 +140,16 @@ class _Stream:
                 left = 0
             left -= len(verdict.tokens)
             await self._write(verdict)
+
+    def _count(self, one: Round, verdict: Verdict) -> None:
+        name, metrics = self._verifier.bundle.manifest.name, self._metrics
+        outcome = "need_prefix" if verdict.need_prefix else verdict.error.code if verdict.error else "verified"
+        metrics.rounds.labels(name, outcome).inc()
+        if outcome == "verified":
+            metrics.draft_tokens.labels(name, "drafted").inc(len(one.ids))
+            metrics.draft_tokens.labels(name, "accepted").inc(len(verdict.path))
+            metrics.round_seconds.labels(name, "queue").observe(verdict.queue_s)
+            metrics.round_seconds.labels(name, "verify").observe(verdict.verify_s)
 
     async def _write(self, verdict: Verdict) -> None:
         async with asyncio.timeout(UNREAD_S):

@@ -83,22 +83,33 @@ async def test_the_text_is_that_of_plain_decoding(temperature: float, bundle: La
         async with connect_language(server.address, bundle=str(bundle.folder)) as client:
             for drafts in (0, 4):
                 _, done, text = await collect(
-                    client, max_tokens=40, temperature=temperature, seed=9, draft_tokens=drafts
+                    client, max_tokens=40, temperature=temperature, seed=9, mode="split", draft_tokens=drafts
                 )
                 assert text == done.text == wanted.shown
                 assert list(done.tokens) == wanted.tokens
                 assert done.statistics.rounds <= (40 if drafts == 0 else 36)
+            read = server.metrics.registry.get_sample_value
+            drafted = read("splitrt_draft_tokens_total", {"bundle": "tiny", "fate": "drafted"})
+            assert drafted is not None
+            assert drafted >= done.statistics.drafted > 0
             assert done.statistics.draft_bytes <= 8 * done.statistics.drafted + 64 * done.statistics.rounds
 
 
-@pytest.mark.parametrize(("temperature", "breaks"), [(0.0, "cut"), (1.0, "cut"), (1.0, "half_open")])
-async def test_through_an_outage_the_text_is_the_same(temperature: float, breaks: str, bundle: LanguageBundle) -> None:
+@pytest.mark.parametrize(
+    ("temperature", "breaks", "mode"),
+    [(0.0, "cut", "split"), (1.0, "cut", "split"), (1.0, "half_open", "split"), (1.0, "cut", "stream")],
+)
+async def test_through_an_outage_the_text_is_the_same(
+    temperature: float, breaks: str, mode: Any, bundle: LanguageBundle
+) -> None:
     wanted = plainly(bundle, Sampling(temperature=temperature, seed=9), 60)
     async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=4)) as link:
         config = ClientConfig(servers=(link.address,), connect_timeout_s=0.5)
         client = LanguageClient(bundle, config)
         said, text, done, was_alone = 0, "", None, False
-        async for event in client.generate(PROMPT, max_tokens=60, temperature=temperature, seed=9, patience_s=0.05):
+        async for event in client.generate(
+            PROMPT, max_tokens=60, temperature=temperature, seed=9, mode=mode, patience_s=0.05
+        ):
             if isinstance(event, Token):
                 said += 1
                 text += event.text
