@@ -20,6 +20,7 @@ from splitrt.cli.options import (
 if TYPE_CHECKING:
     from splitrt.config import ClientConfig
     from splitrt.device.events import Done
+    from splitrt.device.language import LanguageClient
 
 
 def generate(
@@ -78,13 +79,23 @@ def generate(
     write_json(asdict(done), json)
 
 
+async def _open(config: ClientConfig, drafter: str) -> LanguageClient:
+    from splitrt.errors import ConfigError
+
+    try:
+        from splitrt.device.fetch_language import language_for
+        from splitrt.device.language import LanguageClient
+
+        return LanguageClient(await language_for(config), config, drafter)
+    except ImportError as error:
+        raise ConfigError(f"language models need the llm extra: pip install 'splitrt[llm]' ({error.name})") from None
+
+
 async def _stream(config: ClientConfig, drafter: str, prompt: str, wish: dict[str, object], *, quiet: bool) -> Done:
     from splitrt.cli.typewriter import Typewriter
     from splitrt.device.events import Done
-    from splitrt.device.fetch_language import language_for
-    from splitrt.device.language import LanguageClient
 
-    client = LanguageClient(await language_for(config), config, drafter)
+    client = await _open(config, drafter)
     with Typewriter(prompt, quiet=quiet) as typewriter:
         async for event in client.generate(prompt, **wish):  # type: ignore[arg-type]
             typewriter.hear(event)
@@ -94,14 +105,12 @@ async def _stream(config: ClientConfig, drafter: str, prompt: str, wish: dict[st
 
 
 async def _endpoint(config: ClientConfig, drafter: str, port: int) -> None:
-    from splitrt.device.fetch_language import language_for
-    from splitrt.device.language import LanguageClient
     from splitrt.errors import ConfigError
 
+    client = await _open(config, drafter)
     try:
         from splitrt.device.openai import serve_openai
     except ImportError as error:
         raise ConfigError(f"the endpoint needs the llm extra: pip install 'splitrt[llm]' ({error.name})") from None
-    client = LanguageClient(await language_for(config), config, drafter)
     print(f"serving {client.bundle.name} at http://127.0.0.1:{port}/v1", flush=True)
     await serve_openai(client, port)

@@ -167,12 +167,16 @@ def make_language(
     return made
 
 
+def language_folders(extra: Path | None = None) -> list[Path]:
+    """Of every language bundle, the newest first where a name has several; `extra` before the built-in ones."""
+    roots = filter(None, (extra, built_in_folder()))
+    return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"), reverse=True)]
+
+
 def _folder(name: str, extra: Path | None) -> Path | None:
     if (Path(name) / MANIFEST).is_file():
         return Path(name)
-    for root in filter(None, (extra, built_in_folder())):
-        found = [path.parent for path in root.glob(f"*/{MANIFEST}")]
-        for folder in sorted(found, reverse=True):
-            if name in (folder.name, folder.name.rpartition("-")[0]):
-                return folder
+    for folder in language_folders(extra):
+        if name in (folder.name, folder.name.rpartition("-")[0]):
+            return folder
     return None

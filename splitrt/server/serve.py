@@ -98,7 +98,13 @@ def load_verifier(name: str, config: ServerConfig) -> Verifier:
         from splitrt.server.verifier import Verifier
 
         bundle = find_language(name, config.bundles_dir)
-        return Verifier(bundle, device=config.device, max_sessions=config.max_sessions, ttl_s=config.session_ttl_s)
+        made = Verifier(bundle, device=config.device, max_sessions=config.max_sessions, ttl_s=config.session_ttl_s)
+        if made.difference:
+            log.warning(
+                "%s: a token's logits depend on the tokens beside it by %.1e here: texts agree with plain decoding but "
+                "for ties closer than that", bundle.name, made.difference,
+            )  # fmt: skip
+        return made
     except (ImportError, AssertionError, RuntimeError) as error:
         raise ConfigError(f"language bundle {name} must run on {config.device} here: {error}") from error
 
