@@ -15,6 +15,7 @@ from typing import Any, Self
 import grpc
 
 from splitrt.config import ClientConfig
+from splitrt.device.channels import Channels
 from splitrt.device.credentials import call_metadata, open_channel
 from splitrt.errors import (
     BadFrame,
@@ -46,8 +47,11 @@ log = logging.getLogger(__name__)
 
 
 class GrpcVerifierLink:
-    def __init__(self, config: ClientConfig, opening: Opening, seed: int | None = None) -> None:
-        self._config, self._opening = config, opening
+    def __init__(
+        self, config: ClientConfig, opening: Opening, channels: Channels | None = None, seed: int | None = None
+    ) -> None:
+        """channels: where a connection comes from, and goes to when the text is over; None: one of its own."""
+        self._config, self._opening, self._channels = config, opening, channels
         self._draw = random.Random(seed)
         self._outgoing: asyncio.Queue[Round] = asyncio.Queue()
         self._arrived: deque[Verdict] = deque(maxlen=MOST_ARRIVED)
@@ -119,7 +123,8 @@ class GrpcVerifierLink:
 
     async def _connect(self, server: str) -> None:
         """One connection from opening to end. Raises SplitError."""
-        channel = open_channel(self._config, server)
+        channel = self._channels.take(server) if self._channels else open_channel(self._config, server)
+        call: Any = None
         try:
             call = open_stub(channel).Generate(metadata=call_metadata(self._config))
             try:
@@ -140,8 +145,15 @@ class GrpcVerifierLink:
             raise status.from_grpc(error, server) from error
         except asyncio.InvalidStateError as error:
             raise LinkLost(f"the connection to {server} ended") from error
+        except asyncio.CancelledError:  # the text is over: nothing is wrong with its connection
+            if self._channels is not None and call is not None:
+                call.cancel()
+                kept, channel = channel, None
+                await self._channels.give_back(server, kept)
+            raise
         finally:
-            await channel.close()
+            if channel is not None:
+                await channel.close()
 
     async def _exchange(self, call: Any, server: str) -> None:
         writing = asyncio.create_task(self._write_rounds(call))

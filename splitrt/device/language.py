@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
+from splitrt.device.channels import Channels
 from splitrt.device.events import Event
 from splitrt.device.fetch_language import language_for
 from splitrt.device.generation import Generation
@@ -32,6 +33,7 @@ class LanguageClient:
         """Raises BundleError where the drafter's half is not here, ConfigError on an unknown drafter's name."""
         self.bundle, self.config = bundle, config
         self.pace = Pace()
+        self.channels: Channels | None = None  # shared by its texts, by who closes them
         self.tokenizer = bundle.tokenizer()
         model = bundle.model("draft")
         self.vocabulary = model.config.vocabulary
@@ -94,7 +96,7 @@ class LanguageClient:
             self.tokenizer,
             self._drafter(),
             wish,
-            lambda opening: GrpcVerifierLink(self.config, opening),
+            lambda opening: GrpcVerifierLink(self.config, opening, self.channels),
             self.config.connect_timeout_s,
             self.pace,
         )
@@ -121,4 +123,9 @@ async def connect_language(
         config = read_settings(ClientConfig, "client", flags=flags)
     elif servers or bundle or settings:
         raise ConfigError("give either config or servers, bundle and settings, not both")
-    yield LanguageClient(await language_for(config), config, drafter)
+    client = LanguageClient(await language_for(config), config, drafter)
+    client.channels = Channels(config)
+    try:
+        yield client
+    finally:
+        await client.channels.close()

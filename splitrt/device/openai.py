@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from splitrt.device.channels import Channels
 from splitrt.device.chat import chat_template, read_messages, render
 from splitrt.device.events import Done, Token
 from splitrt.device.language import LanguageClient
@@ -219,5 +220,9 @@ async def serve_openai(client: LanguageClient, port: int) -> None:
     """On this machine alone, until interrupted."""
     import uvicorn
 
+    client.channels = Channels(client.config)
     config = uvicorn.Config(Endpoint(client).app, host="127.0.0.1", port=port, log_level="warning")
-    await uvicorn.Server(config).serve()
+    try:
+        await uvicorn.Server(config).serve()
+    finally:
+        await client.channels.close()

@@ -173,6 +173,18 @@ async def test_a_device_without_the_bundle_fetches_the_drafters_half_and_no_more
     assert not any("target" in file for file in files)
 
 
+async def test_texts_of_one_client_share_a_connection_and_a_broken_one_is_not_kept(bundle: LanguageBundle) -> None:
+    wanted = plainly(bundle, Sampling(), 20)
+    async with serving(bundle) as server, Netem(to=server.address) as link:
+        async with connect_language(link.address, bundle=str(bundle.folder)) as client:
+            for connections in (1, 1, 1, 2):
+                if connections == 2:
+                    link.reset()
+                _, done, text = await collect(client, max_tokens=20)
+                assert text == done.text == wanted.shown
+                assert link.connections == connections
+
+
 async def test_another_server_takes_the_text_over(bundle: LanguageBundle) -> None:
     wanted = plainly(bundle, Sampling(temperature=1, seed=2), 60)
     async with serving(bundle) as second:
