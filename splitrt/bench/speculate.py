@@ -20,33 +20,21 @@ import numpy as np
 
 from splitrt.bench.crowd import alone_s_p95, capacity
 from splitrt.bench.lossless import check
+from splitrt.bench.profiles import PROFILES, Costs, Profile
 from splitrt.bench.report import Asked, Claim
+from splitrt.bench.spoken import spoken
 from splitrt.bench.stories import Told, measured_costs, prompts, stories_bundle, tell
-from splitrt.bench.turns import PROFILES, Costs, Profile, Way, routed, run, server_alone, split, up_size
-from splitrt.config import ClientConfig, ServerConfig
-from splitrt.device.events import Done
-from splitrt.device.language import LanguageClient
+from splitrt.bench.turns import Way, routed, run, server_alone, split, up_size
 from splitrt.device.pace import Pace
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.context import Context
 from splitrt.language.draft import ModelDrafter, chain
 from splitrt.language.sampling import Sampling, log_softmax
-from splitrt.netem import Netem
-from splitrt.netem.shape import Shape
-from splitrt.server.serve import serve
 
 LARGE = Costs(pass_s=0.030, node_s=0.0005, draft_s=0.010, server_draft_s=0.004)  # stated, not measured
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 SERVER_LENGTHS = (2, 4, 6)
-WAYS_ON_THE_WIRE: dict[str, dict[str, Any]] = {
-    "split": {"mode": "split"},
-    "request per token": {"mode": "split", "draft_tokens": 0},
-    "stream": {"mode": "stream"},
-    "server": {"mode": "server"},
-    "auto": {"mode": "auto"},
-    "split, trees": {"mode": "split", "draft_tokens": 5, "branches": 4},
-}
 QUALITY_TOKENS = 32
 
 
@@ -66,7 +54,7 @@ def measure(asked: Asked) -> Claim:
         }
         rows = [row for name, costs in regimes.items() for row in _simulate(name, costs, told)]
         crowds = {name: _crowd(costs, told) for name, costs in regimes.items()}
-        wire = asyncio.run(_wire(bundle, told[: 2 if asked.quick else 6], 24 if asked.quick else 64))
+        wire = asyncio.run(spoken(bundle, told[: 2 if asked.quick else 6], 24 if asked.quick else 64))
         proof = check(bundle, told, 60 if asked.quick else 1_200, 32)
         quality = _quality(bundle, told[: 4 if asked.quick else 16])
     own = {row["way"]: row for row in wire if row["profile"] == "4G"}
@@ -205,63 +193,6 @@ def _crowd(costs: Costs, told: Sequence[Told]) -> dict[str, float]:
         "colocated_length": alone,
         "streaming": plain,
         "gain": ours / theirs if theirs else float("inf"),
-    }
-
-
-# ── on the wire ─────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _wire(bundle: LanguageBundle, told: Sequence[Told], tokens: int) -> list[dict[str, Any]]:
-    """The real client and server, through the emulator; texts are checked here as well."""
-    rows = []
-    config = ServerConfig(listen="127.0.0.1:0", bundles=(str(bundle.folder),), drain_grace_s=0.1)
-    async with serve(config) as server:
-        for profile in (one for one in PROFILES if one.name in ("LAN", "Wi-Fi", "5G", "4G")):
-            shape = Shape(rtt_ms=profile.rtt_ms, up_mbit=profile.up_mbit, down_mbit=profile.down_mbit)
-            async with Netem(to=server.address, shape=shape) as link:
-                for name, settings in WAYS_ON_THE_WIRE.items():
-                    client = LanguageClient(bundle, ClientConfig(servers=(link.address,)))
-                    rows.append(await _talk(client, name, settings, profile, told, tokens))
-    return rows
-
-
-async def _talk(
-    client: LanguageClient, name: str, settings: dict[str, Any], profile: Profile, told: Sequence[Told], tokens: int
-) -> dict[str, Any]:
-    done: list[Done] = []
-    for text in told:
-        async for event in client.generate(
-            text.prompt,
-            max_tokens=tokens,
-            temperature=text.sampling.temperature,
-            seed=text.sampling.seed,
-            **settings,
-        ):
-            if isinstance(event, Done):
-                done.append(event)
-                ends = [place for place, token in enumerate(text.tokens) if token in client.bundle.manifest.ends]
-                wanted = text.tokens[: min([tokens, *(place + 1 for place in ends)])]
-                assert event.tokens == wanted, f"{name} on {profile.name} must say what plain decoding says"
-    statistics = [one.statistics for one in done]
-    said = sum(one.tokens for one in statistics)
-    spoken_s = [one.seconds - (one.first_token_s or 0.0) for one in statistics]
-    each_ms = [1e3 * seconds / max(1, one.tokens - 1) for seconds, one in zip(spoken_s, statistics, strict=True)]
-    return {
-        "regime": "wire",
-        "profile": profile.name,
-        "way": name,
-        "token_ms": float(np.mean(each_ms)),
-        "token_ms_p50": float(np.median(each_ms)),
-        "token_ms_p95": float(np.percentile(each_ms, 95)),
-        "first_ms": float(np.median([1e3 * (one.first_token_s or 0.0) for one in statistics])),
-        "calls_per_token": sum(one.rounds for one in statistics) / said,
-        "up_bytes_per_token": sum(one.up_bytes for one in statistics) / said,
-        "down_bytes_per_token": sum(one.down_bytes for one in statistics) / said,
-        "server_ms_per_token": 1e3 * sum(one.server_s for one in statistics) / said,
-        "provisional": sum(one.provisional for one in statistics),
-        "retracted": sum(one.retracted for one in statistics),
-        "accepted": sum(one.accepted for one in statistics),
-        "drafted": sum(one.drafted for one in statistics),
     }
 
 

@@ -65,7 +65,7 @@ class ModelDrafter:
     def step(self, tokens: Sequence[int], sampling: Sampling) -> tuple[int, float] | None:
         if len(tokens) > self._window:
             return None
-        logits_V = self._context.look(tokens)[0].numpy()
+        logits_V = self._context.look(tokens)[0].cpu().numpy()
         log_q_V = warp(logits_V, tokens, sampling)
         noisy_V = log_q_V
         if sampling.temperature > 0:
@@ -85,7 +85,7 @@ class ModelDrafter:
         scores: list[float] = []  # log of the product of confidences down to the node
         frontier = [-1]
         for _ in range(depth):
-            logits_TV = self._context.look(tokens, ids, parents).numpy()
+            logits_TV = self._context.look(tokens, ids, parents).cpu().numpy()
             grown: list[int] = []
             for leaf in frontier:
                 path = _path(leaf, parents)
