@@ -9,6 +9,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from splitrt.device.client import AsyncClient
     from splitrt.device.connect import connect_async
+    from splitrt.device.language import LanguageClient, connect_language
     from splitrt.device.result import Classes, Result, Timings
     from splitrt.device.sync import Client, connect
     from splitrt.errors import SplitError
@@ -17,23 +18,27 @@ _PUBLIC = {
     "AsyncClient": "splitrt.device.client",
     "Classes": "splitrt.device.result",
     "Client": "splitrt.device.sync",
+    "LanguageClient": "splitrt.device.language",
     "Result": "splitrt.device.result",
     "SplitError": "splitrt.errors",
     "Timings": "splitrt.device.result",
     "connect": "splitrt.device.sync",
     "connect_async": "splitrt.device.connect",
+    "connect_language": "splitrt.device.language",
 }
 
 __all__ = [
     "AsyncClient",
     "Classes",
     "Client",
+    "LanguageClient",
     "Result",
     "SplitError",
     "Timings",
     "__version__",
     "connect",
     "connect_async",
+    "connect_language",
 ]
 
 

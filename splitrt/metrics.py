@@ -35,6 +35,18 @@ class ServerMetrics:
             "splitrt_streams_refused", "Streams ended before their first frame.", ["reason"],
             registry=self.registry,
         )  # fmt: skip
+        self.rounds = Counter(
+            "splitrt_rounds", "Rounds of speculative decoding, by bundle and how they ended.", ["bundle", "outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.draft_tokens = Counter(
+            "splitrt_draft_tokens", "Tokens that devices drafted, and those accepted.", ["bundle", "fate"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.round_seconds = Histogram(
+            "splitrt_round_duration_seconds", "A round's time on the server.", ["bundle", "stage"], buckets=SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
         self.ready = Gauge("splitrt_ready", "1 while new work is taken.", registry=self.registry)
 
 

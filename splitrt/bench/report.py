@@ -25,6 +25,7 @@ CLAIMS = {
     "head": "splitrt.bench.head",
     "plan": "splitrt.bench.plan",
     "rate": "splitrt.bench.rate",
+    "speculate": "splitrt.bench.speculate",
     "width": "splitrt.bench.width",
     "zoo": "splitrt.bench.zoo",
 }

@@ -12,9 +12,11 @@ import typer
 from splitrt.cli.bench import bench
 from splitrt.cli.demo import demo
 from splitrt.cli.doctor import doctor
+from splitrt.cli.generate import generate
 from splitrt.cli.infer import infer
 from splitrt.cli.models import models
 from splitrt.cli.netem import netem
+from splitrt.cli.pair import pair
 from splitrt.cli.plan import plan
 from splitrt.cli.serve import serve
 from splitrt.cli.split import split
@@ -29,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, serve, infer, stream, netem, plan, split, train, bench, doctor):
+for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 

@@ -11,7 +11,9 @@ from splitrt.cli.options import JsonOption
 
 
 def bench(
-    name: Annotated[str, typer.Argument(help="codec, control, exits, frame, gate, head, plan, rate, width or zoo.")],
+    name: Annotated[
+        str, typer.Argument(help="codec, control, exits, frame, gate, head, plan, rate, speculate, width or zoo.")
+    ],
     quick: Annotated[bool, typer.Option("--quick", help="End within a minute.")] = False,
     bundle: Annotated[
         str, typer.Option(help="Bundle's name or folder; for rate several with commas: seeds of one recipe.")

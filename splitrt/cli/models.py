@@ -20,6 +20,7 @@ def list_(bundles_dir: FolderOption = None, json: JsonOption = None) -> None:
     Example: splitrt models list
     """
     from splitrt.bundle import bundle_folders, load_bundle
+    from splitrt.language.bundle import language_folders, load_language
     from splitrt.output import print_table, write_json
 
     folders = {folder.name: folder for folder in bundle_folders(bundles_dir).values()}
@@ -29,6 +30,10 @@ def list_(bundles_dir: FolderOption = None, json: JsonOption = None) -> None:
         widths = ", ".join(map(str, bundle.manifest.seam.widths))
         half = "head and tail" if bundle.has_tail else "head"
         rows.append([name, bundle.manifest.family, half, widths, bundle.digest.hex()[:16]])
+    for folder in language_folders(bundles_dir):
+        language = load_language(folder)
+        half = "draft and target" if language.has_target else "draft"
+        rows.append([language.name, "language", half, "", language.digest.hex()[:16]])
     print_table("bundles", ["name", "family", "halves", "widths", "digest"], rows, quiet=str(json) == "-")
     write_json([dict(zip(["name", "family", "halves", "widths", "digest"], row, strict=True)) for row in rows], json)
 

@@ -73,7 +73,8 @@ async def _serve(config: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(config) as server:
-        names = ", ".join(one.bundle.name for one in server.gateway.served)
+        bundles = [one.bundle.name for one in server.gateway.served] + [one.bundle.name for one in server.verifiers]
+        names = ", ".join(bundles)
         print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
         await stop.wait()
         print("draining", flush=True)

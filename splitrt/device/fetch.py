@@ -54,7 +54,7 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
         stub = open_stub(channel)
         metadata, timeout_s = call_metadata(config), config.connect_timeout_s
         described = await stub.Describe(describe_request(), metadata=metadata, timeout=timeout_s)
-        info = _pick(described_from_wire(described), config.bundle, server)
+        info = pick(described_from_wire(described), config.bundle, server)
         call = stub.FetchHead(fetch_request(info.bundle_digest), metadata=metadata, timeout=600)
         into.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=into, prefix=".fetching-") as scratch:
@@ -70,7 +70,7 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
         await channel.close()
 
 
-def _pick(described: Described, name: str, server: str) -> BundleInfo:
+def pick(described: Described, name: str, server: str) -> BundleInfo:
     for info in described.bundles:
         if name in (info.name, f"{info.name}-{info.version}"):
             # They become a folder's name: what no manifest may say is not believed of a server either.

@@ -12,20 +12,20 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def generate(out: Path) -> None:
-    """Write split_pb2.py, split_pb2.pyi and split_pb2_grpc.py under `out`/splitrt/rpc/v1."""
+    """Write NAME_pb2.py, NAME_pb2.pyi and NAME_pb2_grpc.py of each file under `out`/splitrt/rpc/v1."""
     from grpc_tools import protoc
 
-    proto = "protos/splitrt/rpc/v1/split.proto"
+    protos = sorted(str(path) for path in (ROOT / "protos/splitrt/rpc/v1").glob("*.proto"))
     arguments = [
         "protoc",
         f"-I{ROOT / 'protos'}",
         f"--python_out={out}",
         f"--pyi_out={out}",
         f"--grpc_python_out={out}",
-        str(ROOT / proto),
+        *protos,
     ]
     if protoc.main(arguments) != 0:
-        raise SystemExit(f"protoc must succeed on {proto}")
+        raise SystemExit(f"protoc must succeed on {protos}")
 
 
 if __name__ == "__main__":

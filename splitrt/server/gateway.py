@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import ModelNotFound, Overloaded, ServerDraining, VersionGone, VersionMismatch
+from splitrt.language.bundle import LanguageBundle
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc.messages import PROTOCOL, Hello, Limits, Reply
 from splitrt.server.pool import TailPool
@@ -28,10 +29,17 @@ class Served:
 
 
 class Gateway:
-    def __init__(self, config: ServerConfig, served: Iterable[Served], metrics: ServerMetrics) -> None:
+    def __init__(
+        self,
+        config: ServerConfig,
+        served: Iterable[Served],
+        metrics: ServerMetrics,
+        languages: Iterable[LanguageBundle] = (),
+    ) -> None:
         self.config = config
         self.metrics = metrics
         self.served = tuple(served)
+        self.languages = tuple(languages)
         self.limits = Limits(
             max_payload_bytes=config.max_payload_bytes,
             max_deadline_ms=config.max_deadline_ms,
@@ -82,11 +90,12 @@ class Gateway:
         for session in self._sessions:
             session.draining = True
 
-    def by_digest(self, digest: bytes) -> Bundle:
+    def by_digest(self, digest: bytes) -> Bundle | LanguageBundle:
         """Raises ModelNotFound."""
-        for one in self.served:
-            if one.bundle.digest == digest:
-                return one.bundle
+        bundles: list[Bundle | LanguageBundle] = [*(one.bundle for one in self.served), *self.languages]
+        for bundle in bundles:
+            if bundle.digest == digest:
+                return bundle
         raise ModelNotFound(f"no bundle here has digest {digest[:8].hex()}..")
 
     def _find(self, hello: Hello) -> Served:

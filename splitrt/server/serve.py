@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,8 +17,9 @@ from splitrt.bundle import Bundle, find_bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import BundleError, ConfigError
 from splitrt.halves import Half, Side, open_half
+from splitrt.language.bundle import find_language, is_language
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc import service
+from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
 from splitrt.server.captured import CapturedWorker
 from splitrt.server.gateway import Gateway, Served
@@ -26,6 +27,9 @@ from splitrt.server.pool import EmbeddedPool
 from splitrt.server.servicer import SplitServicer
 from splitrt.server.tail import OnnxTail, TorchTail
 from splitrt.server.worker import Worker
+
+if TYPE_CHECKING:
+    from splitrt.server.verifier import Verifier
 
 STREAMS_PER_CONNECTION = 128
 SPARE_CALLS = 64  # beside the streams: those that have not said hello, health checks, fetches
@@ -38,6 +42,7 @@ class RunningServer:
     gateway: Gateway
     metrics: ServerMetrics
     golden_difference: float  # the worst seen when the golden samples were re-run
+    verifiers: tuple[Verifier, ...] = ()  # of language bundles
 
 
 @asynccontextmanager
@@ -49,14 +54,17 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """
     metrics = ServerMetrics()
     async with AsyncExitStack() as stack:
-        served, worst = [], 0.0
+        served, verifiers, worst = [], [], 0.0
         for name in config.bundles:
+            if is_language(name, config.bundles_dir):
+                verifiers.append(stack.enter_context(await asyncio.to_thread(load_verifier, name, config)))
+                continue
             worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config)
             worst = max(worst, await asyncio.to_thread(worker.check_golden))
             pool = EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch)
             served.append(Served(worker.bundle, await stack.enter_async_context(pool)))
-        gateway = Gateway(config, served, metrics)
-        server, checker = _server(config, gateway)
+        gateway = Gateway(config, served, metrics, [one.bundle for one in verifiers])
+        server, checker = _server(config, gateway, verifiers)
         address = _listen(config, server)
         if config.metrics:
             stack.enter_context(_exporter(config.metrics, metrics))
@@ -64,7 +72,7 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         await checker.set("", health_pb2.HealthCheckResponse.SERVING)
         await checker.set(service.NAME, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield RunningServer(address, gateway, metrics, worst)
+            yield RunningServer(address, gateway, metrics, worst, tuple(verifiers))
         finally:
             gateway.drain()
             await checker.enter_graceful_shutdown()
@@ -84,17 +92,46 @@ def load_worker(bundle: Bundle, config: ServerConfig) -> Worker | CapturedWorker
         raise ConfigError(f"server.runner {config.runner} must run on {config.device} here: {error}") from error
 
 
+def load_verifier(name: str, config: ServerConfig) -> Verifier:
+    """A language bundle's target. Raises BundleError, ConfigError where torch is missing or has no such device."""
+    try:
+        from splitrt.server.verifier import Verifier
+
+        bundle = find_language(name, config.bundles_dir)
+        made = Verifier(bundle, device=config.device, max_sessions=config.max_sessions, ttl_s=config.session_ttl_s)
+        if made.difference:
+            log.warning(
+                "%s: a token's logits depend on the tokens beside it by %.1e here: texts agree with plain decoding but "
+                "for ties closer than that", bundle.name, made.difference,
+            )  # fmt: skip
+        return made
+    except (ImportError, AssertionError, RuntimeError) as error:
+        raise ConfigError(f"language bundle {name} must run on {config.device} here: {error}") from error
+
+
 def _half(bundle: Bundle, side: Side, config: ServerConfig) -> Half:
     return open_half(bundle, side, config.threads, config.runner, config.device)
 
 
-def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:
+def _server(config: ServerConfig, gateway: Gateway, verifiers: Sequence[Verifier]) -> tuple[Any, Any]:
     # Our own cap is one frame's payload; the transport's lies above it, so that refusals are per frame.
     server = grpc.aio.server(
         options=server_options(4 * config.max_payload_bytes, STREAMS_PER_CONNECTION),
         maximum_concurrent_rpcs=config.max_streams + SPARE_CALLS,
     )
     service.add_servicer(SplitServicer(gateway), server)
+    if verifiers:
+        from splitrt.server.speculate import SpeculateServicer
+
+        speculate = SpeculateServicer(
+            verifiers,
+            config.tokens,
+            gateway.metrics,
+            hello_timeout_s=config.hello_timeout_s,
+            max_streams=config.max_streams,
+            is_draining=gateway.draining.is_set,
+        )
+        speculation.add_servicer(speculate, server)
     checker = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     if config.reflection:
@@ -102,7 +139,9 @@ def _server(config: ServerConfig, gateway: Gateway) -> tuple[Any, Any]:
             from grpc_reflection.v1alpha import reflection
         except ImportError:
             raise ConfigError("server.reflection needs grpcio-reflection: pip install 'splitrt[server]'") from None
-        reflection.enable_server_reflection([service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        reflection.enable_server_reflection(
+            [service.NAME, speculation.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
     return server, checker
 
 

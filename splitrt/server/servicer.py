@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 import splitrt
 from splitrt.bundle import Bundle
 from splitrt.errors import BadFrame, Overloaded, SplitError
+from splitrt.language.bundle import LanguageBundle
 from splitrt.rpc import status
 from splitrt.rpc.describe import BundleInfo, Described, described_to_wire, head_chunk
 from splitrt.rpc.messages import (
@@ -41,6 +42,7 @@ class SplitServicer(Servicer):
         """What is served here."""
         await self._principal(context)
         bundles = tuple(_info(one.bundle) for one in self._gateway.served)
+        bundles += tuple(_language_info(one) for one in self._gateway.languages)
         return described_to_wire(Described(server=splitrt.__version__, bundles=bundles, limits=self._gateway.limits))
 
     async def FetchHead(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -146,6 +148,18 @@ def _info(bundle: Bundle) -> BundleInfo:
         tables_digest=bundle.tables.digest(),
         widths=seam.widths,
         bits=seam.bits,
+        head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
+    )
+
+
+def _language_info(bundle: LanguageBundle) -> BundleInfo:
+    return BundleInfo(
+        name=bundle.manifest.name,
+        version=bundle.manifest.version,
+        bundle_digest=bundle.digest,
+        tables_digest=bundle.tokenizer_digest,
+        widths=(),
+        bits=(),
         head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
     )
 

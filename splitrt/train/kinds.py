@@ -1,5 +1,5 @@
-"""The three kinds of recipe, told apart by what they name: `words` are spoken, a `bundle` gets a gate before it,
-anything else is a model to train and split.
+"""The kinds of recipe, told apart by what they name: `words` are spoken, a `bundle` gets a gate before it, `kind` is
+language; anything else is a model to train and split.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 from splitrt.errors import ConfigError
 from splitrt.train.filter import make_filter, read_filter_recipe
 from splitrt.train.keyword import make_keyword, read_spoken_recipe
+from splitrt.train.language import is_language_recipe, read_language_recipe, train_language
 from splitrt.train.recipe import read_recipe
 from splitrt.train.train import train
 from splitrt.watch import Watch
@@ -18,6 +19,8 @@ from splitrt.watch import Watch
 def make(path: Path, data: Path, out: Path, watch: Watch, seed: int | None = None) -> Path:
     """The recipe's bundle; `seed` in place of the recipe's. Raises ConfigError where the file is no recipe."""
     change = {} if seed is None else {"seed": seed}
+    if is_language_recipe(path):
+        return train_language(read_language_recipe(path).model_copy(update=change), data, out, watch)
     kind = _keys(path)
     if "words" in kind:
         return make_keyword(read_spoken_recipe(path).model_copy(update=change), data, out, watch)

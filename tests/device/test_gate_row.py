@@ -135,8 +135,8 @@ async def test_a_gate_on_features_stops_after_the_stem(photos: Bundle, tmp_path:
 async def test_a_stream_of_one_kind_alone_ends_as_any_other(by_brightness: Bundle, frame: UInt8, share: float) -> None:
     async with client_of(by_brightness) as (client, link):
         results = [await client.infer(frame) for _ in range(12)]
-        assert client.metrics.share(by_brightness.name, "gate") == share
-        assert client.metrics.share(by_brightness.name, "remote") == 1 - share
+        assert client.metrics.share(by_brightness.manifest.name, "gate") == share
+        assert client.metrics.share(by_brightness.manifest.name, "remote") == 1 - share
     assert {result.source for result in results} == {"gate" if share else "remote"}
     assert len(link.sent) == 12 * (1 - share)
 

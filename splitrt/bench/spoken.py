@@ -1,0 +1,82 @@
+"""Texts by the real client and server, through the link emulator; each is held to plain decoding as it is spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from splitrt.bench.profiles import PROFILES, Profile
+from splitrt.bench.stories import Told
+from splitrt.config import ClientConfig, ServerConfig
+from splitrt.device.events import Done
+from splitrt.device.language import LanguageClient
+from splitrt.language.bundle import LanguageBundle
+from splitrt.netem import Netem
+from splitrt.netem.shape import Shape
+from splitrt.server.serve import serve
+
+EMULATED = ("LAN", "Wi-Fi", "5G", "4G")
+WAYS: dict[str, dict[str, Any]] = {
+    "split": {"mode": "split"},
+    "request per token": {"mode": "split", "draft_tokens": 0},
+    "stream": {"mode": "stream"},
+    "server": {"mode": "server"},
+    "auto": {"mode": "auto"},
+    "split, trees": {"mode": "split", "draft_tokens": 5, "branches": 4},
+}
+
+
+async def spoken(bundle: LanguageBundle, told: Sequence[Told], tokens: int) -> list[dict[str, Any]]:
+    """A row a link and way."""
+    rows = []
+    config = ServerConfig(listen="127.0.0.1:0", bundles=(str(bundle.folder),), drain_grace_s=0.1)
+    async with serve(config) as server:
+        for profile in (one for one in PROFILES if one.name in EMULATED):
+            shape = Shape(rtt_ms=profile.rtt_ms, up_mbit=profile.up_mbit, down_mbit=profile.down_mbit)
+            async with Netem(to=server.address, shape=shape) as link:
+                for name, settings in WAYS.items():
+                    client = LanguageClient(bundle, ClientConfig(servers=(link.address,)))
+                    rows.append(await _talk(client, name, settings, profile, told, tokens))
+    return rows
+
+
+async def _talk(
+    client: LanguageClient, name: str, settings: dict[str, Any], profile: Profile, told: Sequence[Told], tokens: int
+) -> dict[str, Any]:
+    done: list[Done] = []
+    for text in told:
+        async for event in client.generate(
+            text.prompt,
+            max_tokens=tokens,
+            temperature=text.sampling.temperature,
+            seed=text.sampling.seed,
+            **settings,
+        ):
+            if isinstance(event, Done):
+                done.append(event)
+                ends = [place for place, token in enumerate(text.tokens) if token in client.bundle.manifest.ends]
+                wanted = text.tokens[: min([tokens, *(place + 1 for place in ends)])]
+                assert event.tokens == wanted, f"{name} on {profile.name} must say what plain decoding says"
+    statistics = [one.statistics for one in done]
+    said = sum(one.tokens for one in statistics)
+    spoken_s = [one.seconds - (one.first_token_s or 0.0) for one in statistics]
+    each_ms = [1e3 * seconds / max(1, one.tokens - 1) for seconds, one in zip(spoken_s, statistics, strict=True)]
+    return {
+        "regime": "wire",
+        "profile": profile.name,
+        "way": name,
+        "token_ms": float(np.mean(each_ms)),
+        "token_ms_p50": float(np.median(each_ms)),
+        "token_ms_p95": float(np.percentile(each_ms, 95)),
+        "first_ms": float(np.median([1e3 * (one.first_token_s or 0.0) for one in statistics])),
+        "calls_per_token": sum(one.rounds for one in statistics) / said,
+        "up_bytes_per_token": sum(one.up_bytes for one in statistics) / said,
+        "down_bytes_per_token": sum(one.down_bytes for one in statistics) / said,
+        "server_ms_per_token": 1e3 * sum(one.server_s for one in statistics) / said,
+        "provisional": sum(one.provisional for one in statistics),
+        "retracted": sum(one.retracted for one in statistics),
+        "accepted": sum(one.accepted for one in statistics),
+        "drafted": sum(one.drafted for one in statistics),
+    }

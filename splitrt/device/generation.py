@@ -1,0 +1,298 @@
+"""One text: the device drafts, the server verifies, and what is committed is the target's own word.
+
+    committed ──┬── guess: what the drafter says comes next; its first part is the round under way
+                │      shown ──────┤   while the server does not answer, provisional
+                └── verdict: accepted tokens and one of the target's own; the guess lives on where they agree
+
+The drafter is never idle while a verdict is awaited: the guess grows behind the round, and when the round is accepted
+whole and its last token guessed too, the next round is ready.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+from splitrt.device.events import Confirm, Done, Event, Link, Retract, Statistics, Token
+from splitrt.device.pace import Pace
+from splitrt.device.thinking import Thinking
+from splitrt.device.verifier_link import VerifierLink
+from splitrt.device.wish import LONGEST_DRAFT, Wish
+from splitrt.errors import InvalidInput, LinkLost
+from splitrt.language.bundle import LanguageBundle
+from splitrt.language.draft import Draft, Drafter
+from splitrt.language.prefix import prefix_hash
+from splitrt.language.text import Text
+from splitrt.language.tokens import Tokenizer
+from splitrt.policy.modes import Mode
+from splitrt.policy.patience import Patience
+from splitrt.rpc.speculation import SESSION_BYTES, Opening, Round, Verdict, check_verdict
+
+RECONSIDER = 16  # tokens that the server says alone before its way is compared with others again
+
+
+@dataclass(slots=True)
+class _Asked:
+    round: Round
+    at: float
+    sent_bytes: int
+    confidences: tuple[float, ...]
+    mode: Mode
+    left: int  # tokens that the server goes on to say alone
+    is_answered: bool = False
+
+
+class Generation:
+    def __init__(
+        self,
+        bundle: LanguageBundle,
+        tokenizer: Tokenizer,
+        drafter: Drafter,
+        wish: Wish,
+        open_link: Callable[[Opening], VerifierLink],
+        connect_timeout_s: float = 3.0,
+        pace: Pace | None = None,
+    ) -> None:
+        """Raises InvalidInput where the prompt fills the context."""
+        self._wish, self._pace = wish, pace or Pace()
+        self._thinking = Thinking(drafter, wish, self._pace)
+        self._context = bundle.manifest.context
+        if len(wish.prompt) >= self._context:
+            raise InvalidInput(f"a prompt must be below {self._context} tokens, got {len(wish.prompt)}")
+        opening = Opening(
+            bundle=bundle.manifest.name,
+            version=bundle.manifest.version,
+            bundle_digest=bundle.digest,
+            tokenizer_digest=bundle.tokenizer_digest,
+            vocabulary=wish.vocabulary,
+            session=os.urandom(SESSION_BYTES),
+            sampling=wish.sampling,
+            ends=tuple(sorted(wish.stop.ends)),
+        )
+        self._link = open_link(opening)
+        self._connect_timeout_s = connect_timeout_s
+        self._patience = Patience(wish.patience_s)
+        self._text = Text(tokenizer, wish.prompt, wish.stop)
+        self._committed = list(wish.prompt)
+        self._shown = 0  # of the guess
+        self._held = 0  # committed tokens that the server holds
+        self._asked: _Asked | None = None
+        self._rounds = 0
+        self._connection = 0  # the one that what was asked and held is of
+        self._alone = False
+        self._heard_at = 0.0  # when the last verdict came
+        self.statistics = Statistics()
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Raises the server's refusal, or LinkLost where it was never reached and the drafter may not go on alone."""
+        clock = asyncio.get_running_loop().time
+        self._heard_at = started_at = clock()
+        async with self._link:
+            while not self._is_over():
+                self._link.settle()
+                self._see_connection()
+                for event in self._take():
+                    if isinstance(event, Token) and self.statistics.first_token_s is None:
+                        self.statistics.first_token_s = clock() - started_at
+                    yield event
+                if self._is_over():
+                    break
+                if self._asked is None and self._link.opened is not None:
+                    for event in self._keep():
+                        yield event
+                    if self._is_over():
+                        break
+                    await self._ask()
+                late_in_s = self._heard_at + self._patience.bound_s - clock()
+                if late_in_s <= 0 and not self._alone:
+                    self._alone = True
+                    yield Link("alone")
+                if self._alone:
+                    for event in self._say():
+                        yield event
+                if not self._link.is_stirred and not await self._think():
+                    if not self._connection and clock() > started_at + self._connect_timeout_s:
+                        raise self._link.last_error or LinkLost("no server was reached")
+                    waits_from = clock()
+                    await self._link.wait(self._connect_timeout_s if self._alone else max(0.0, late_in_s))
+                    self.statistics.stalled_s += clock() - waits_from
+            for event in self._keep():
+                yield event
+        self.statistics.seconds = clock() - started_at
+        self.statistics.connections = self._link.connections
+        self.statistics.up_bytes, self.statistics.down_bytes = self._link.up_bytes, self._link.down_bytes
+        yield Done(self._text.shown, tuple(self._text.tokens), self._text.reason or "length", self.statistics)
+
+    def _is_over(self) -> bool:
+        if self._wish.offline == "keep" and self._alone and self._text.reason is not None:
+            return True
+        has_ended = self._text.reason is not None or len(self._committed) >= self._context
+        return self._shown == 0 and has_ended
+
+    def _see_connection(self) -> None:
+        """A connection that is another than the one asked over has forgotten the round."""
+        if (refusal := self._link.refusal) is not None:
+            raise refusal
+        opened = self._link.opened
+        if opened is None:
+            self._asked = None
+        elif self._link.connections != self._connection:
+            self._connection, self._asked = self._link.connections, None
+            held = min(opened.held, len(self._committed))
+            is_same = opened.held == held and prefix_hash(self._committed[:held]) == opened.held_hash
+            self._held = held if is_same else 0
+
+    # ── asking ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def _ask(self) -> None:
+        """Draft and send a round, or let the server go on alone."""
+        assert self._link.opened is not None
+        room = min(self._context, self._link.opened.context) - len(self._committed) - 1
+        left = self._wish.stop.max_tokens - (len(self._committed) - len(self._wish.prompt)) - 1
+        most = min(room, max(left, self._shown), self._link.opened.max_nodes)
+        mode = self._pace.mode(LONGEST_DRAFT) if self._wish.mode == "auto" else self._wish.mode
+        if mode != "split" and not self._alone:
+            self._send(Draft(), mode, more=max(0, min(room, left)))
+        else:
+            self._send(await self._thinking.draft(self._committed, most, alone=self._alone))
+
+    def _send(self, draft: Draft, mode: Mode = "split", more: int = 0) -> None:
+        base, self._rounds = len(self._committed), self._rounds + 1
+        start = min(self._held, base)
+        one = Round(
+            round=self._rounds,
+            base=base,
+            base_hash=prefix_hash(self._committed),
+            start=start,
+            prefix=tuple(self._committed[start:]),
+            ids=draft.ids,
+            parents=draft.parents,
+            more=more,
+            drafted=self._pace.server_length if mode == "server" else 0,
+        )
+        sent_bytes = self._link.send(one)
+        confidences = draft.confidences if draft.is_chain else ()
+        at = asyncio.get_running_loop().time()
+        self._asked = _Asked(one, at, sent_bytes, confidences, mode, more)
+        statistics = self.statistics
+        statistics.rounds += 1
+        statistics.drafted += len(draft.ids)
+        if base - start <= 1:
+            statistics.draft_bytes += sent_bytes
+
+    async def _think(self) -> bool:
+        if not self._alone and self._asked is not None and self._asked.mode != "split":
+            return False
+        room = self._context - len(self._committed) - 1
+        return await self._thinking.ahead(self._committed, self._shown, room, alone=self._alone)
+
+    # ── hearing ─────────────────────────────────────────────────────────────────────────────────────
+
+    def _take(self) -> Iterator[Event]:
+        while (verdict := self._link.take()) is not None:
+            asked = self._asked
+            if asked is None or verdict.round != asked.round.round or verdict.base != len(self._committed):
+                self.statistics.strays += 1
+                continue
+            check_verdict(verdict, asked.round, self._wish.vocabulary)
+            if verdict.error is not None:
+                raise verdict.error
+            if verdict.need_prefix:
+                self._held, self._asked = 0, None
+                self.statistics.replays += 1
+                continue
+            yield from self._hear(verdict, asked)
+
+    def _hear(self, verdict: Verdict, asked: _Asked) -> Iterator[Event]:
+        said = [*(asked.round.ids[node] for node in verdict.path), *verdict.tokens]
+        self._held = len(self._committed) + len(said)
+        self._learn(verdict, asked)
+        if self._alone:
+            self._alone = False
+            yield Link("up")
+        if self._wish.offline == "keep" and self._shown:
+            self._asked = None
+            yield from self._keep()
+        else:
+            yield from self._commit(said)
+
+    def _learn(self, verdict: Verdict, asked: _Asked) -> None:
+        statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
+        statistics.server_s += verdict.queue_s + verdict.verify_s
+        if asked.is_answered:
+            self._pace.went_on(asked.round, verdict)
+            before, asked.left = asked.left, asked.left - len(verdict.tokens)
+            is_time = asked.left // RECONSIDER < before // RECONSIDER
+            if asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked.mode)):
+                self._asked = None
+            return
+        asked.is_answered = True
+        if asked.left <= 0:
+            self._asked = None
+        self._patience.answered(self._heard_at - asked.at)
+        self._pace.answered(asked.round, verdict, asked.confidences, asked.sent_bytes, asked.at, self._heard_at)
+        statistics.accepted += len(verdict.path)
+        for counts, depth in (
+            (statistics.drafted_by_depth, len(asked.round.ids)),
+            (statistics.accepted_by_depth, len(verdict.path)),
+        ):
+            counts.extend([0] * (depth - len(counts)))
+            for place in range(depth):
+                counts[place] += 1
+
+    def _other_way(self, mode: Mode) -> bool:
+        return self._pace.mode(LONGEST_DRAFT) != mode
+
+    def _commit(self, said: list[int]) -> Iterator[Event]:
+        """The target's own tokens, against what the device has said alone."""
+        confirmed = 0
+        for token in said:
+            if self._shown == 0 and (self._text.reason is not None or len(self._committed) >= self._context):
+                break
+            agrees = self._thinking.meets(token)
+            if self._shown and agrees:
+                self._shown -= 1
+                confirmed += 1
+            elif self._shown:
+                if confirmed:
+                    yield Confirm(confirmed)
+                    confirmed = 0
+                yield self._retract()
+            self._committed.append(token)
+            self.statistics.tokens += 1
+            if len(self._text.tokens) < len(self._committed) - len(self._wish.prompt):
+                yield Token(token, self._text.push(token))
+        if confirmed:
+            yield Confirm(confirmed)
+
+    def _retract(self) -> Retract:
+        kept = len(self._committed) - len(self._wish.prompt)
+        tokens, self._shown = self._shown, 0
+        self.statistics.retracted += tokens
+        return Retract(tokens, self._text.retract(kept))
+
+    # ── alone ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _say(self) -> Iterator[Event]:
+        """Show of the guess what is not shown yet."""
+        if self._wish.offline == "hold":
+            return
+        guess = self._thinking.guess
+        while self._shown < len(guess) and self._text.reason is None:
+            token = guess.ids[self._shown]
+            self._shown += 1
+            self.statistics.provisional += 1
+            yield Token(token, self._text.push(token), provisional=True)
+
+    def _keep(self) -> Iterator[Event]:
+        """Under `keep`, what was said alone becomes the text's own."""
+        if self._wish.offline != "keep" or not self._shown:
+            return
+        kept, self._shown = self._thinking.guess.take(self._shown), 0
+        self._held = min(self._held, len(self._committed))
+        self._committed += kept
+        self.statistics.kept += len(kept)
+        self.statistics.tokens += len(kept)
+        yield Confirm(len(kept), kept=True)

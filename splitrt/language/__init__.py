@@ -1,0 +1,1 @@
+"""Language models: decoder, cache, tokens, sampling, drafts and their verification. Tensors only, no wire."""

@@ -1,0 +1,182 @@
+"""A language bundle on disk: a target, its drafter and the one tokenizer of both, every byte by its digest.
+
+    name-version/
+      language.toml            name, version, context, tokens that end a text, digests; its SHA-256 names the bundle
+      tokenizer.json
+      draft/config.json  draft/model.safetensors      the device's half
+      target/config.json  target/model.safetensors    the server's: it never leaves it
+
+Models are folders as Hugging Face or llama2.c lay them out. Torch is imported by who reads the weights only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from splitrt.bundle import MAX_MANIFEST_BYTES, built_in_folder, check_file, digests
+from splitrt.errors import BundleError, ModelNotFound
+from splitrt.manifest import NAME, VERSION
+
+if TYPE_CHECKING:
+    from splitrt.language.decoder import Decoder
+    from splitrt.language.tokens import Tokenizer
+
+MANIFEST = "language.toml"
+FILE = re.compile(r"^(tokenizer\.json|(draft|target)/[A-Za-z0-9._-]{1,100}\.(json|safetensors))$")
+
+
+class LanguageManifest(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1]
+    name: str = Field(pattern=f"^{NAME.pattern}$")
+    version: str = Field(pattern=f"^{VERSION.pattern}$")
+    context: int = Field(ge=2, le=1 << 20)  # tokens of a text, its prompt included
+    ends: tuple[int, ...] = Field((), max_length=64)  # tokens that end a text
+    files: dict[str, str]
+
+    @field_validator("files")
+    @classmethod
+    def _sound(cls, files: dict[str, str]) -> dict[str, str]:
+        for path, digest in files.items():
+            if not FILE.fullmatch(path) or not re.fullmatch(r"[0-9a-f]{64}", digest):
+                raise ValueError(f"files must map names of a language bundle to SHA-256 digests, got {path!r}")
+        if "tokenizer.json" not in files:
+            raise ValueError("files must hold tokenizer.json")
+        return files
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageBundle:
+    folder: Path
+    manifest: LanguageManifest
+    digest: bytes
+
+    @property
+    def name(self) -> str:
+        return f"{self.manifest.name}-{self.manifest.version}"
+
+    @property
+    def has_target(self) -> bool:
+        return (self.folder / "target").is_dir()
+
+    @property
+    def tokenizer_digest(self) -> bytes:
+        return bytes.fromhex(self.manifest.files["tokenizer.json"])
+
+    def head_files(self) -> list[str]:
+        """What a device may fetch, the manifest first."""
+        return [MANIFEST, *(file for file in sorted(self.manifest.files) if not file.startswith("target/"))]
+
+    def tokenizer(self) -> Tokenizer:
+        from splitrt.language.tokens import load_tokenizer
+
+        return load_tokenizer(self.folder / "tokenizer.json")
+
+    def model(self, half: Literal["draft", "target"], device: str = "cpu") -> Decoder:
+        """Raises BundleError where the half is not here or its vocabulary is not the tokenizer's."""
+        from splitrt.language.folder import load_folder
+
+        if not (self.folder / half).is_dir():
+            raise BundleError(f"bundle {self.name} has no {half} here")
+        return load_folder(self.folder / half, device)
+
+
+def is_language(name: str, extra: Path | None = None) -> bool:
+    return _folder(name, extra) is not None
+
+
+def find_language(name: str, extra: Path | None = None) -> LanguageBundle:
+    """By name, name-version or folder. Raises ModelNotFound or BundleError."""
+    folder = _folder(name, extra)
+    if folder is None:
+        raise ModelNotFound(f"a language bundle must be a folder with a {MANIFEST}, or a known name; got {name!r}")
+    return load_language(folder)
+
+
+def load_language(folder: Path) -> LanguageBundle:
+    """Read and check every file. Raises BundleError."""
+    path = folder / MANIFEST
+    if not path.is_file() or path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleError(f"{MANIFEST} must be a file of at most {MAX_MANIFEST_BYTES} bytes")
+    data = path.read_bytes()
+    manifest = parse_language(data)
+    has_target = (folder / "target").exists()
+    for file, wanted in manifest.files.items():
+        if has_target or not file.startswith("target/"):
+            check_file(folder, file, wanted)
+    return LanguageBundle(folder, manifest, hashlib.sha256(data).digest())
+
+
+def parse_language(data: bytes) -> LanguageManifest:
+    """Raises BundleError with the key."""
+    try:
+        return LanguageManifest.model_validate(tomllib.loads(data.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BundleError(f"{MANIFEST} must be valid TOML: {error}") from error
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise BundleError(f"{MANIFEST}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+
+
+def make_language(
+    folder: Path, *, name: str, version: str, target: Path, draft: Path, tokenizer: Path, ends: tuple[int, ...] = ()
+) -> Path:
+    """A bundle out of two models' folders and a tokenizer's file, copied. Returns its folder.
+
+    Raises BundleError where the two disagree with the tokenizer or one another.
+    """
+    from splitrt.language.folder import load_folder
+    from splitrt.language.tokens import load_tokenizer
+
+    models, tokens = [load_folder(target), load_folder(draft)], load_tokenizer(tokenizer)
+    vocabularies = [model.config.vocabulary for model in models]
+    # Folders may pad their embeddings, but then both must: a token of one is a token of the other.
+    if vocabularies[0] != vocabularies[1] or vocabularies[0] < tokens.vocabulary:
+        raise BundleError(
+            f"target and draft must have one vocabulary of at least the tokenizer's {tokens.vocabulary}, "
+            f"got {vocabularies}"
+        )
+    made = folder / f"{name}-{version}"
+    for half, source in (("target", target), ("draft", draft)):
+        (made / half).mkdir(parents=True, exist_ok=True)
+        for file in sorted(source.iterdir()):
+            if file.suffix in (".json", ".safetensors") and file.name != "tokenizer.json":
+                shutil.copyfile(file, made / half / file.name)
+    shutil.copyfile(tokenizer, made / "tokenizer.json")
+    lines = [
+        "schema_version = 1",
+        f"name = {json.dumps(name)}",
+        f"version = {json.dumps(version)}",
+        f"context = {models[0].config.context}",
+        f"ends = {list(ends)}",
+        "\n[files]",
+        *(f"{json.dumps(file)} = {json.dumps(digest)}" for file, digest in digests(made).items() if file != MANIFEST),
+    ]
+    (made / MANIFEST).write_text("\n".join(lines) + "\n")
+    load_language(made)
+    return made
+
+
+def language_folders(extra: Path | None = None) -> list[Path]:
+    """Of every language bundle, the newest first where a name has several; `extra` before the built-in ones."""
+    roots = filter(None, (extra, built_in_folder()))
+    return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"), reverse=True)]
+
+
+def _folder(name: str, extra: Path | None) -> Path | None:
+    if (Path(name) / MANIFEST).is_file():
+        return Path(name)
+    for folder in language_folders(extra):
+        if name in (folder.name, folder.name.rpartition("-")[0]):
+            return folder
+    return None

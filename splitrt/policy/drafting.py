@@ -1,0 +1,132 @@
+"""How long a draft should be: as long as a further token costs less than it is worth.
+
+    seconds a token = (fixed + length * node + drafting that no wait hides) / (1 + sum of reach)
+
+`reach[j]` is the chance that the first j+1 tokens of a draft are all accepted, as measured (acceptance is not
+geometric: the head of the curve is heavy). A further token pays while the chance that it is reached is above
+node / (seconds a token); with a drafter's own confidences the same bound stops a draft earlier where it is unsure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+DECAY = 0.98  # a round of what was seen before
+PRIOR = 0.6  # acceptance of a token before anything was seen
+PRIOR_ROUNDS = 4.0
+MOST_LENGTH = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundCosts:
+    """Seconds. fixed: round trip, the server's queue and its cost of a pass; node: its cost of a further token and
+    the bytes of it; draft: the device's own, a token.
+    """
+
+    fixed_s: float
+    node_s: float
+    draft_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    length: int
+    token_s: float  # expected seconds a token
+    least_reach: float  # a token less likely to be reached than this does not pay
+
+
+class Reach:
+    """The measured chance, by depth, that a draft is accepted so far."""
+
+    def __init__(self) -> None:
+        self._tried = [0.0] * MOST_LENGTH  # rounds, decayed, that came to this depth with all before it accepted
+        self._stood = [0.0] * MOST_LENGTH
+
+    def add(self, drafted: int, accepted: int) -> None:
+        """A chain's verdict. Tokens behind a refused one say nothing."""
+        for depth in range(MOST_LENGTH):
+            self._tried[depth] *= DECAY
+            self._stood[depth] *= DECAY
+        for depth in range(min(drafted, accepted + 1, MOST_LENGTH)):
+            self._tried[depth] += 1
+            self._stood[depth] += depth < accepted
+
+    def curve(self) -> list[float]:
+        """Never rising. A depth that was hardly tried is like the one before it."""
+        reach, chance, curve = 1.0, PRIOR, []
+        for tried, stood in zip(self._tried, self._stood, strict=True):
+            chance = (stood + PRIOR_ROUNDS * chance) / (tried + PRIOR_ROUNDS)
+            reach *= chance
+            curve.append(reach)
+        return curve
+
+
+class Calibration:
+    """From a drafter's own probability of a token to how often such tokens stood."""
+
+    BINS = 10
+
+    def __init__(self) -> None:
+        self._tried = [0.0] * self.BINS
+        self._stood = [0.0] * self.BINS
+
+    def add(self, confidences: Sequence[float], accepted: int) -> None:
+        for depth, confidence in enumerate(confidences[: accepted + 1]):
+            place = self._bin(confidence)
+            self._tried[place] = DECAY * self._tried[place] + 1
+            self._stood[place] = DECAY * self._stood[place] + (depth < accepted)
+
+    def chance(self, confidence: float) -> float:
+        place = self._bin(confidence)
+        return (self._stood[place] + PRIOR_ROUNDS * PRIOR) / (self._tried[place] + PRIOR_ROUNDS)
+
+    def _bin(self, confidence: float) -> int:
+        return min(self.BINS - 1, int(confidence * self.BINS))
+
+
+class PassCost:
+    """The server's seconds a pass by the draft's nodes: a decayed straight line, its slope not below zero."""
+
+    def __init__(self) -> None:
+        self._n = self._x = self._y = self._xx = self._xy = 0.0
+
+    def add(self, nodes: int, seconds: float) -> None:
+        sums = (1.0, nodes, seconds, nodes * nodes, nodes * seconds)
+        held = (self._n, self._x, self._y, self._xx, self._xy)
+        self._n, self._x, self._y, self._xx, self._xy = (DECAY * a + b for a, b in zip(held, sums, strict=True))
+
+    @property
+    def is_known(self) -> bool:
+        return self._n > 0
+
+    def line(self) -> tuple[float, float]:
+        """(of no node, of each): seconds."""
+        if not self._n:
+            return 0.0, 0.0
+        spread = self._xx - self._x**2 / self._n
+        slope = (self._xy - self._x * self._y / self._n) / spread if spread > 1e-6 * self._xx + 1e-9 else 0.0
+        mean = self._y / self._n
+        slope = min(max(0.0, slope), mean / max(1.0, self._x / self._n))
+        return mean - slope * self._x / self._n, slope
+
+
+def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> Plan:
+    """The draft length of fewest seconds a token; 0 where drafting does not pay.
+
+    While a verdict is awaited the drafter goes on behind the draft: where the whole of it is accepted and the token
+    after it was guessed too, the next draft is there already.
+    """
+    best = Plan(length=0, token_s=costs.fixed_s, least_reach=1.0)
+    tokens = 1.0
+    for length in range(1, min(most, len(reach)) + 1):
+        tokens += reach[length - 1]
+        ahead = reach[length] if length < len(reach) else 0.0
+        drafting_s = length * costs.draft_s
+        waited_s = costs.fixed_s + length * costs.node_s
+        hidden_s = ahead * min(drafting_s, waited_s)
+        token_s = (waited_s + drafting_s - hidden_s) / tokens
+        if token_s < best.token_s:
+            least = min(1.0, (costs.node_s + costs.draft_s) / token_s)
+            best = Plan(length=length, token_s=token_s, least_reach=least)
+    return best

@@ -1,0 +1,178 @@
+"""The Speculate service's wire edge: rounds in, verdicts out; an error of a round ends that round alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+from pydantic import SecretStr
+
+from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError
+from splitrt.metrics import ServerMetrics
+from splitrt.rpc import status
+from splitrt.rpc.speculation import (
+    Opening,
+    Round,
+    Servicer,
+    Verdict,
+    from_drafter,
+    opened_to_wire,
+    refused,
+    verdict_to_wire,
+)
+from splitrt.server.auth import call_principal
+from splitrt.server.sessions import Key
+from splitrt.server.verifier import Verifier
+
+MOST_WAITING = 8  # rounds of one stream that are not answered yet; beyond them the device is not read
+UNREAD_S = 30.0
+MOST_MORE = 1 << 16
+
+
+class SpeculateServicer(Servicer):
+    def __init__(
+        self,
+        verifiers: Sequence[Verifier],
+        tokens: Mapping[str, SecretStr],
+        metrics: ServerMetrics,
+        *,
+        hello_timeout_s: float,
+        max_streams: int,
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._verifiers, self._tokens, self._metrics = tuple(verifiers), tokens, metrics
+        self._hello_timeout_s, self._max_streams, self._is_draining = hello_timeout_s, max_streams, is_draining
+        self._streams = 0
+
+    async def Generate(self, _: Any, context: Any) -> None:
+        """One text's stream."""
+        self._streams += 1
+        try:
+            principal = call_principal(self._tokens, context)
+            if self._is_draining():
+                raise ServerDraining("the server is draining and takes no new streams")
+            if self._streams > self._max_streams:
+                raise Overloaded(f"at most {self._max_streams} streams may be open", retry_after_ms=1_000)
+            opening = await self._opening(context)
+            verifier = self._find(opening)
+            key = (principal, opening.session)
+            await context.write(opened_to_wire(await verifier.open(key)))
+            await _Stream(verifier, key, opening, context, self._metrics).run()
+        except SplitError as error:
+            await _abort(context, error)
+        except TimeoutError:
+            await _abort(context, Overloaded(f"verdicts must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
+        finally:
+            self._streams -= 1
+
+    def _find(self, opening: Opening) -> Verifier:
+        named = [one for one in self._verifiers if one.bundle.manifest.name == opening.bundle]
+        if not named:
+            known = ", ".join(one.bundle.manifest.name for one in self._verifiers)
+            raise ModelNotFound(f"bundle must be one of {known}, got {opening.bundle[:64]!r}")
+        same = [one for one in named if one.bundle.manifest.version == opening.version]
+        verifier = (same or named)[0]
+        verifier.check(opening)
+        return verifier
+
+    async def _opening(self, context: Any) -> Opening:
+        try:
+            async with asyncio.timeout(self._hello_timeout_s):
+                opening = await _next(context)
+        except TimeoutError:
+            wanted = f"a stream must begin with an opening within {self._hello_timeout_s:g} s"
+            raise BadFrame(wanted, reason="hello") from None
+        if not isinstance(opening, Opening):
+            raise BadFrame("a stream must begin with an opening", reason="hello")
+        return opening
+
+
+class _Stream:
+    """Rounds of one stream, one after the other. A further round ends what the server does alone for an earlier."""
+
+    def __init__(self, verifier: Verifier, key: Key, opening: Opening, context: Any, metrics: ServerMetrics) -> None:
+        self._verifier, self._key, self._opening, self._context = verifier, key, opening, context
+        self._metrics = metrics
+        self._waiting: asyncio.Queue[Round | Verdict | SplitError | None] = asyncio.Queue(MOST_WAITING)
+
+    async def run(self) -> None:
+        reading = asyncio.create_task(self._read())
+        try:
+            while (one := await self._waiting.get()) is not None:
+                if isinstance(one, SplitError):
+                    raise one
+                await (self._write(one) if isinstance(one, Verdict) else self._answer(one))
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            while (message := await _next(self._context)) is not None:
+                if isinstance(message, Opening):
+                    raise BadFrame("a stream begins with one opening, got a second one", reason="malformed")
+                await self._waiting.put(message)
+            await self._waiting.put(None)
+        except SplitError as error:
+            await self._waiting.put(error)
+
+    async def _answer(self, one: Round) -> None:
+        sampling = self._opening.sampling
+        try:
+            verdict = await self._verifier.verify(self._key, one, sampling)
+        except SplitError as error:
+            verdict = Verdict(round=one.round, base=one.base, error=error)
+        self._count(one, verdict)
+        await self._write(verdict)
+        if verdict.error is not None or verdict.need_prefix:
+            return
+        left = min(one.more, MOST_MORE)
+        while left > 0 and self._waiting.empty() and not set(verdict.tokens) & set(self._opening.ends):
+            base = verdict.base + len(verdict.path) + len(verdict.tokens)
+            further = await self._verifier.go_on(self._key, one, base, sampling)
+            if further is None:
+                return
+            verdict = further
+            if verdict.need_prefix:
+                left = 0
+            left -= len(verdict.tokens)
+            await self._write(verdict)
+
+    def _count(self, one: Round, verdict: Verdict) -> None:
+        name, metrics = self._verifier.bundle.manifest.name, self._metrics
+        outcome = "need_prefix" if verdict.need_prefix else verdict.error.code if verdict.error else "verified"
+        metrics.rounds.labels(name, outcome).inc()
+        if outcome == "verified":
+            metrics.draft_tokens.labels(name, "drafted").inc(len(one.ids))
+            metrics.draft_tokens.labels(name, "accepted").inc(len(verdict.path))
+            metrics.round_seconds.labels(name, "queue").observe(verdict.queue_s)
+            metrics.round_seconds.labels(name, "verify").observe(verdict.verify_s)
+
+    async def _write(self, verdict: Verdict) -> None:
+        async with asyncio.timeout(UNREAD_S):
+            await self._context.write(verdict_to_wire(verdict))
+
+
+async def _next(context: Any) -> Opening | Round | Verdict | None:
+    """The device's next message; a verdict with an error where a round cannot be; None where it has half-closed."""
+    try:
+        message = await context.read()
+    except DecodeError:
+        raise BadFrame("a message must be a splitrt.rpc.v1.FromDrafter", reason="malformed") from None
+    if message is grpc.aio.EOF:
+        return None
+    try:
+        return from_drafter(message)
+    except SplitError as error:
+        if (verdict := refused(message, error)) is None:
+            raise
+        return verdict
+
+
+async def _abort(context: Any, error: SplitError) -> NoReturn:
+    detail = status.to_wire(error).detail
+    await context.abort(status.grpc_code(error), detail, ((status.CODE_METADATA, error.code),))
+    raise AssertionError("abort does not return")

@@ -1,0 +1,93 @@
+"""The virtual time that `bench speculate` tells: against sums that can be done by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the torch extra")
+
+from splitrt.bench.crowd import alone_s_p95, capacity  # noqa: E402
+from splitrt.bench.profiles import Costs, Profile  # noqa: E402
+from splitrt.bench.stories import Told  # noqa: E402
+from splitrt.bench.turns import down_size, routed, run, server_alone, split, up_size  # noqa: E402
+from splitrt.device.pace import Pace  # noqa: E402
+from splitrt.language.sampling import Sampling  # noqa: E402
+
+FAST = 1e6  # Mbit/s: bytes take no time
+LINK = Profile(name="link", rtt_ms=60, up_mbit=FAST, down_mbit=FAST)
+COSTS = Costs(pass_s=0.03, node_s=0.001, draft_s=0.01, server_draft_s=0.004)
+
+
+def told(met: list[bool]) -> Told:
+    return Told((1,), (5,) * len(met), Sampling(), tuple(met), (0.9,) * len(met))
+
+
+ALWAYS, NEVER = told([True] * 60), told([False] * 60)
+
+
+def test_a_request_per_token_pays_the_round_trip_and_a_pass_each() -> None:
+    (course,) = run(split(0), [ALWAYS], LINK, COSTS)
+    assert course.calls == course.tokens == 60
+    assert course.token_s == pytest.approx(0.09, rel=1e-3)
+    assert course.up_bytes == 60 * up_size(0)
+
+
+@pytest.mark.parametrize("length", [1, 2, 4, 9])
+def test_a_draft_that_stands_is_its_length_and_one_and_the_next_is_drafted_meanwhile(length: int) -> None:
+    (course,) = run(split(length), [ALWAYS], LINK, COSTS)
+    assert course.calls == -(-60 // (length + 1))
+    waits = 0.06 + 0.03 + length * 0.001
+    ready = min(length, int(waits / 0.01) - 1)
+    rounds = course.calls
+    expected = length * 0.01 + rounds * waits + (rounds - 1) * (length - ready) * 0.01
+    assert course.ended_at == pytest.approx(expected, rel=0.03)
+
+
+def test_drafts_that_never_stand_cost_their_drafting_and_gain_nothing() -> None:
+    (course,) = run(split(4), [NEVER], LINK, COSTS)
+    assert course.calls == 60
+    assert course.token_s == pytest.approx(0.09 + 4 * 0.011, rel=0.02)
+    assert course.server_s == pytest.approx(sum(COSTS.verify_s(min(4, 59 - place)) for place in range(60)))
+
+
+def test_a_server_that_streams_pays_the_round_trip_once() -> None:
+    (course,) = run(server_alone(0), [ALWAYS], LINK, COSTS)
+    assert course.calls == 1
+    assert course.ended_at == pytest.approx(0.06 + 60 * 0.03, rel=1e-3)
+    (spoken,) = run(server_alone(4), [ALWAYS], LINK, COSTS)
+    assert spoken.ended_at == pytest.approx(0.06 + 12 * (0.03 + 4 * 0.005), rel=1e-3)
+    assert spoken.down_bytes == 12 * down_size(0, 5)
+
+
+def test_an_outage_holds_what_is_on_its_way_and_the_device_speaks_meanwhile() -> None:
+    broken = Profile(name="broken", rtt_ms=60, up_mbit=FAST, down_mbit=FAST, outage_every_s=4, outage_s=3)
+    (sound,), (held,) = (run(split(2), [ALWAYS], link, COSTS) for link in (LINK, broken))
+    assert sound.ended_at > 1
+    assert held.ended_at == pytest.approx(sound.ended_at + 3, abs=0.15)
+    assert held.provisional > 0
+    assert held.retracted == 0  # the drafter is always right here
+    (silent,) = run(split(2, alone=False), [ALWAYS], broken, COSTS)
+    assert silent.provisional == 0
+    assert silent.stalled_s > held.stalled_s
+
+
+def test_the_router_takes_what_is_fastest_and_a_drafter_that_is_never_right_is_left_out() -> None:
+    pace = Pace()
+    for _ in range(2):
+        course = run(routed(pace), [NEVER] * 8, LINK, COSTS)[-1]
+    assert course.token_s == pytest.approx(0.03 + 0.06 / 60, rel=0.15)
+    near = Profile(name="near", rtt_ms=0.1, up_mbit=FAST, down_mbit=FAST)
+    free = Costs(pass_s=0.03, node_s=0.0, draft_s=0.0001, server_draft_s=0.02)
+    pace = Pace()
+    course = run(routed(pace), [ALWAYS] * 12, near, free)[-1]
+    assert course.token_s < 0.008
+    assert pace.router.mode == "split"
+
+
+def test_a_server_carries_more_clients_when_they_draft_themselves() -> None:
+    texts = [told([True, True, False] * 20), told([True, False, False] * 20)]
+    bound_s = 1.5 * alone_s_p95(texts, LINK, COSTS, 3, split=True)
+    ours = capacity(bound_s, texts, LINK, COSTS, 3, split=True)
+    theirs = capacity(bound_s, texts, LINK, COSTS, 3, split=False)
+    assert ours > theirs >= 1
+    assert capacity(0.001, texts, LINK, COSTS, 3, split=True) == 0

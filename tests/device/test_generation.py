@@ -1,0 +1,238 @@
+"""Whatever the link loses, repeats, reorders or restarts: the text is that of plain decoding, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the torch extra")
+
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from language_pairs import AlwaysWrong, Oracle, Random, save_pair  # noqa: E402
+
+from splitrt.device.events import Confirm, Done, Event, Retract, Token  # noqa: E402
+from splitrt.device.generation import Generation  # noqa: E402
+from splitrt.device.verifier_link import ScriptedVerifierLink  # noqa: E402
+from splitrt.device.wish import Offline, Wish  # noqa: E402
+from splitrt.errors import InvalidInput  # noqa: E402
+from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup  # noqa: E402
+from splitrt.language.plain import plain_tokens  # noqa: E402
+from splitrt.language.sampling import Sampling  # noqa: E402
+from splitrt.language.text import Stop, Text  # noqa: E402
+from splitrt.rpc.speculation import Opened, Verdict  # noqa: E402
+from splitrt.server.verifier import MAX_NODES, Verifier  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SAMPLINGS = [
+    Sampling(),
+    Sampling(temperature=1.0, seed=11),
+    Sampling(temperature=0.8, top_k=30, top_p=0.95, repetition_penalty=1.2, seed=2),
+]
+DRAFTERS = ["good", "lookup", "random", "wrong", "oracle"]
+
+
+class Bench:
+    """A bundle, its verifier, and what plain decoding says."""
+
+    def __init__(self, folder: object) -> None:
+        self.bundle = save_pair(folder)  # type: ignore[arg-type]
+        self.tokenizer = self.bundle.tokenizer()
+        self.verifier = Verifier(self.bundle)
+        self.draft = self.bundle.model("draft")
+        self.plain = lru_cache(None)(self._plain)
+
+    def _plain(self, prompt: tuple[int, ...], sampling: Sampling, stop: Stop) -> Text:
+        text = Text(self.tokenizer, prompt, stop)
+        for token in plain_tokens(self.verifier.target, prompt, sampling):
+            text.push(token)
+            if text.reason is not None:
+                break
+        return text
+
+    def drafter(self, kind: str, prompt: Sequence[int], text: Text) -> Drafter:
+        truth = [*prompt, *text.tokens]
+        drafters: dict[str, Callable[[], Drafter]] = {
+            "good": lambda: ModelDrafter(self.draft),
+            "lookup": PromptLookup,
+            "random": Random,
+            "wrong": lambda: AlwaysWrong(truth),
+            "oracle": lambda: Oracle(truth),
+        }
+        return drafters[kind]()
+
+    def generate(
+        self, wish: Wish, kind: str = "good", faults: float = 0.0, seed: int = 0
+    ) -> tuple[list[Event], Done, Text]:
+        text = self.plain(wish.prompt, wish.sampling, wish.stop)
+        key = ("tester", bytes(16))
+        self.verifier.forget()
+
+        def answer(one: object) -> Verdict:
+            return self.verifier.answer(key, one, wish.sampling)  # type: ignore[arg-type]
+
+        opened = Opened(context=self.bundle.manifest.context, max_nodes=MAX_NODES)
+        link = ScriptedVerifierLink(
+            answer,
+            opened,
+            go_on=lambda one, base: self.verifier.answer_alone(key, one, base, wish.sampling),
+            restart=self.verifier.forget,
+            faults=faults,
+            seed=seed,
+        )
+        drafter = self.drafter(kind, wish.prompt, text)
+        generation = Generation(self.bundle, self.tokenizer, drafter, wish, lambda _: link)
+
+        async def collect() -> list[Event]:
+            async with asyncio.timeout(60):
+                return [event async for event in generation.events()]
+
+        events = asyncio.run(collect())
+        done = events[-1]
+        assert isinstance(done, Done)
+        return events, done, text
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("pair"))
+
+
+def wish(sampling: Sampling, offline: Offline = "verify", **settings: object) -> Wish:
+    stop = Stop(max_tokens=40, ends=frozenset([2]), strings=("zz",))
+    return Wish(prompt=(1, 262, 259), vocabulary=274, sampling=sampling, stop=stop, offline=offline, **settings)  # type: ignore[arg-type]
+
+
+def heard(events: list[Event]) -> str:
+    """The text as a caller puts it together."""
+    text = ""
+    for event in events:
+        if isinstance(event, Token):
+            text += event.text
+        elif isinstance(event, Retract):
+            text = text[: len(text) - event.characters]
+    return text
+
+
+@pytest.mark.parametrize("kind", DRAFTERS)
+@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "seeded", "warped"])
+def test_the_text_is_plain_decoding_whoever_drafts(kind: str, sampling: Sampling, bench: Bench) -> None:
+    for draft_tokens in (0, 1, 4, 8):
+        events, done, text = bench.generate(wish(sampling, draft_tokens=draft_tokens), kind)
+        assert done.text == heard(events) == text.shown
+        assert list(done.tokens) == text.tokens
+        assert done.reason == text.reason
+        accepted = done.statistics.accepted
+        assert (accepted == 0) == (draft_tokens == 0 or kind == "wrong") or kind in ("lookup", "random")
+    assert kind != "oracle" or done.statistics.rounds <= 6
+
+
+@pytest.mark.parametrize("mode", ["split", "stream", "server", "auto"])
+@pytest.mark.parametrize("branches", [1, 3])
+def test_the_text_is_plain_decoding_whichever_side_says_it(mode: Any, branches: int, bench: Bench) -> None:
+    for sampling in SAMPLINGS:
+        asked = wish(sampling, mode=mode, branches=branches, draft_tokens=None if mode == "auto" else 3)
+        events, done, text = bench.generate(asked)
+        assert done.text == heard(events) == text.shown
+        assert list(done.tokens) == text.tokens
+        assert mode not in ("stream", "server") or done.statistics.rounds == 1
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 2**32),
+    kind=st.sampled_from(DRAFTERS),
+    sampling=st.sampled_from(SAMPLINGS),
+    offline=st.sampled_from(["verify", "hold"]),
+    draft_tokens=st.sampled_from([None, 0, 1, 3, 6]),
+    branches=st.sampled_from([1, 1, 3]),
+    mode=st.sampled_from(["auto", "split", "split", "stream", "server"]),
+    faults=st.sampled_from([0.05, 0.2, 0.5]),
+)
+def test_no_schedule_of_faults_changes_the_text(
+    seed: int,
+    kind: str,
+    sampling: Sampling,
+    offline: Offline,
+    draft_tokens: int | None,
+    branches: int,
+    mode: Any,
+    faults: float,
+    bench: Bench,
+) -> None:
+    asked = wish(sampling, offline, draft_tokens=draft_tokens, branches=branches, mode=mode, patience_s=0.0)
+    events, done, text = bench.generate(asked, kind, faults, seed)
+    assert done.text == heard(events) == text.shown
+    assert list(done.tokens) == text.tokens
+    assert done.reason == text.reason
+    if offline == "hold":
+        assert done.statistics.retracted == 0
+        assert not any(isinstance(event, Token) and event.provisional for event in events)
+
+
+def test_faults_do_happen_and_provisional_words_are_retracted_or_confirmed(bench: Bench) -> None:
+    total = {"provisional": 0, "retracted": 0, "confirmed": 0, "strays": 0, "replays": 0, "connections": 0}
+    for seed in range(6):
+        asked = wish(SAMPLINGS[seed % 3], patience_s=0.0)
+        events, done, _ = bench.generate(asked, "good", 0.3, seed)
+        confirmed = sum(event.tokens for event in events if isinstance(event, Confirm))
+        statistics = done.statistics
+        assert statistics.provisional == statistics.retracted + confirmed
+        total["confirmed"] += confirmed
+        for name in total.keys() - {"confirmed"}:
+            total[name] += getattr(statistics, name)
+    assert all(count > 0 for count in total.values()), total
+
+
+def test_kept_words_stay_and_the_target_goes_on_behind_them(bench: Bench) -> None:
+    different = 0
+    for seed in range(6):
+        asked = wish(Sampling(), "keep", patience_s=0.0)
+        events, done, text = bench.generate(asked, "good", 0.2, seed)
+        assert done.text == heard(events)
+        assert done.statistics.retracted == 0
+        different += done.text != text.shown
+        if done.statistics.kept == 0:
+            assert done.text == text.shown
+    assert different
+
+
+def test_a_text_that_fills_the_context_ends_there(bench: Bench) -> None:
+    stop = Stop(max_tokens=10_000)
+    asked = Wish(prompt=(1,) * 150, vocabulary=274, sampling=Sampling(), stop=stop)
+    _, done, text = bench.generate(asked)
+    assert done.reason == "length"
+    assert list(done.tokens) == text.tokens
+    assert len(done.tokens) == bench.bundle.manifest.context - 150
+
+
+def test_wishes_that_cannot_be_are_refused(bench: Bench) -> None:
+    with pytest.raises(InvalidInput, match="offline must be"):
+        wish(Sampling(), "perhaps")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="draft_tokens"):
+        wish(Sampling(), draft_tokens=99)
+    full = Wish(prompt=(1,) * 160, vocabulary=274, sampling=Sampling(), stop=Stop())
+    with pytest.raises(InvalidInput, match="prompt must be below 160"):
+        Generation(bench.bundle, bench.tokenizer, PromptLookup(), full, lambda _: pytest.fail("not reached"))
+
+
+def test_a_verdict_that_is_none_of_the_drafts_is_refused(bench: Bench) -> None:
+    for path, tokens in (((1,), (3,)), ((0, 0), (3,)), ((), ()), ((), (999,))):
+        opened = Opened(context=160, max_nodes=MAX_NODES)
+
+        def lie(one: object, path: tuple[int, ...] = path, tokens: tuple[int, ...] = tokens) -> Verdict:
+            return Verdict(round=one.round, base=one.base, path=path, tokens=tokens)  # type: ignore[attr-defined]
+
+        link = ScriptedVerifierLink(lie, opened)
+        with pytest.raises(InvalidInput, match="verdict"):
+            asyncio.run(exhaust(bench, link))
+
+
+async def exhaust(bench: Bench, link: ScriptedVerifierLink) -> None:
+    drafter = ModelDrafter(bench.draft)
+    async for _ in Generation(bench.bundle, bench.tokenizer, drafter, wish(Sampling()), lambda _: link).events():
+        pass

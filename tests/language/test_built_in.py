@@ -1,0 +1,62 @@
+"""The language bundle inside the package."""
+
+from __future__ import annotations
+
+import tomllib
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the torch extra")
+
+from splitrt.language.bundle import find_language, is_language, load_language  # noqa: E402
+from splitrt.language.context import Context  # noqa: E402
+from splitrt.language.decoder import row_difference  # noqa: E402
+from splitrt.language.draft import ModelDrafter, chain  # noqa: E402
+from splitrt.language.plain import plain_tokens  # noqa: E402
+from splitrt.language.sampling import Sampling  # noqa: E402
+from splitrt.language.target import verify  # noqa: E402
+from splitrt.train.language import read_language_recipe  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_it_is_found_by_name_and_is_what_its_recipe_says() -> None:
+    assert is_language("shakespeare")
+    assert is_language("shakespeare-1")
+    assert not is_language("photos")
+    bundle, recipe = find_language("shakespeare"), read_language_recipe(ROOT / "recipes/shakespeare.toml")
+    assert (bundle.manifest.name, bundle.manifest.version) == (recipe.name, recipe.version)
+    assert bundle.tokenizer().vocabulary == recipe.vocabulary
+    for half, model in (("target", recipe.target), ("draft", recipe.draft)):
+        assert bundle.model(half).config == recipe.config(model, recipe.vocabulary)  # type: ignore[arg-type]
+
+
+def test_its_drafts_are_worth_sending_and_its_text_is_plain_decoding() -> None:
+    bundle = find_language("shakespeare")
+    target, draft = bundle.model("target"), ModelDrafter(bundle.model("draft"))
+    assert row_difference(target, 40) == 0.0
+    sampling, prompt = Sampling(temperature=0.8, seed=3), bundle.tokenizer().encode("ROMEO:")
+    wanted = [*islice(plain_tokens(target, prompt, sampling), 60)]
+    tokens, context, rounds = list(prompt), Context(target), 0
+    while len(tokens) < len(prompt) + 60:
+        proposed = chain(draft, tokens, sampling, 4)
+        logits_TV = context.look(tokens, proposed.ids, proposed.parents)
+        verified = verify(context, logits_TV, tokens, proposed.ids, proposed.parents, sampling)
+        tokens += [*(proposed.ids[node] for node in verified.path), verified.token]
+        rounds += 1
+    assert tokens[len(prompt) : len(prompt) + 60] == wanted
+    assert rounds <= 40
+
+
+def test_a_device_needs_its_half_only(tmp_path: Path) -> None:
+    import shutil
+
+    source = find_language("shakespeare").folder
+    shutil.copytree(source, tmp_path / "half", ignore=shutil.ignore_patterns("target"))
+    half = load_language(tmp_path / "half")
+    assert not half.has_target
+    assert half.digest == find_language("shakespeare").digest
+    assert tomllib.loads((source / "language.toml").read_text())["name"] == "shakespeare"
