@@ -319,3 +319,11 @@ def test_a_name_that_is_nobodys_gets_no_hint(name: str) -> None:
     with pytest.raises(ModelNotFound, match="one of photos") as refusal:
         find_bundle(name)
     assert "did you mean" not in str(refusal.value)
+
+
+def test_no_bundle_says_where_on_a_machine_it_was_made(photos: Bundle, made: Bundle) -> None:
+    for bundle in (photos, made):
+        for file in bundle.folder.rglob("*.onnx"):
+            data = file.read_bytes()
+            assert b"site-packages" not in data, file
+            assert b".py" not in data, file

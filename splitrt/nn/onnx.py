@@ -30,10 +30,10 @@ def export_onnx(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return torch.onnx.export(
+        program = torch.onnx.export(
             module,
             inputs,
-            None if path is None else str(path),
+            None,
             input_names=names,
             output_names=outputs,
             opset_version=OPSET,
@@ -42,3 +42,19 @@ def export_onnx(
             dynamic_shapes=tuple(batch for _ in inputs) if free_batch else None,
             verbose=False,
         )
+    assert program is not None
+    forget_origins(program.model)
+    if path is not None:
+        program.save(str(path), external_data=False)
+    return program
+
+
+def forget_origins(model: Any) -> None:
+    """Each node says which lines of which files it came from: paths of the machine that made the bundle."""
+    for graph in (model.graph, *model.functions.values()):
+        for node in graph.all_nodes():
+            for named in (node, *node.outputs):
+                named.metadata_props.clear()
+                named.doc_string = None
+        graph.metadata_props.clear()
+    model.metadata_props.clear()
