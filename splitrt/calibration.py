@@ -124,13 +124,17 @@ class Calibration(Table):
         return _front(self.points)
 
     def front_when_unsure(self) -> list[Point]:
-        """The same by accuracy on images that no exit is sure of: those are the ones that are sent, and harder. Of all
+        """The same by accuracy on images that no exit is sure of."""
+        return _front(self.points_when_unsure())
+
+    def points_when_unsure(self) -> Sequence[Point]:
+        """All by their accuracy on images that no exit is sure of: those are the ones that are sent, and harder. Of all
         images where there are no exits.
         """
         if self.exit is None:
-            return self.front()
+            return self.points
         found = {(one.width, one.bits): one.unsure for one in self.exit.remote}
-        return _front([point.model_copy(update={"accuracy": found[point.width, point.bits]}) for point in self.points])
+        return [point.model_copy(update={"accuracy": found[point.width, point.bits]}) for point in self.points]
 
 
 def parse_calibration(data: bytes) -> Calibration:

@@ -36,7 +36,7 @@ from splitrt.policy.queue import InFlight
 Maker = Callable[[World, bool], Player]
 
 DEGRADING = {"packets": True, "chunks": False}  # acknowledged one by one
-LENGTH_S, QUICK_LENGTH_S, QUICK_EVERY = 60.0, 12.0, 4
+LENGTH_S, QUICK_LENGTH_S, QUICK_EVERY = 30.0, 12.0, 4
 SEEDS, QUICK_SEEDS = 20, 4
 SEED = 0
 

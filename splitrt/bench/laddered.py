@@ -43,7 +43,12 @@ def make_laddered(folder: Path) -> Bundle:
         point.model_copy(update={"payload_bytes_mean": size, "payload_bytes_p95": size, "accuracy": accuracy})
         for point, size, accuracy in zip(bundle.calibration.points, sizes, LADDER_ACCURACY, strict=True)
     )
-    curve = exit_curve.model_copy(update={"accuracy": LOCAL_ACCURACY})
+    remote = tuple(
+        point.model_copy(update={"unsure": accuracy})
+        for point, accuracy in zip(exit_curve.remote, LADDER_ACCURACY, strict=True)
+    )
+    alone = {"accuracy": LOCAL_ACCURACY, "unsure": LOCAL_ACCURACY, "remote": remote}
+    curve = exit_curve.model_copy(update=alone)
     data = write_calibration(bundle.calibration.model_copy(update={"points": points, "exit": curve}))
     (made / "calibration.json").write_bytes(data)
     files = bundle.manifest.files | {"calibration.json": hashlib.sha256(data).hexdigest()}

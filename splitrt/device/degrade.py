@@ -28,7 +28,8 @@ from splitrt.policy.queue import InFlight
 class Ladder:
     """The rungs that a frame climbs: so many of its chunks, one a width, what they weigh on the link and are worth.
 
-    A width that is no better than what comes before it, or than the device's own answer, is climbed past.
+    On frames that no exit is sure of: those are sent. A width that is no better than what comes before it, or than the
+    device's own answer, is climbed past.
     """
 
     width: int  # with all chunks
@@ -44,9 +45,10 @@ class Ladder:
         name, seam, curve = bundle.manifest.name, bundle.manifest.seam, bundle.calibration.exit
         if seam.tensors or seam.sum_channels:
             raise ConfigError(f"frames degrade where a bundle's widths are nested, those of {name} are not")
-        local = curve.accuracy if curve else 0.0
-        bits = max(bundle.calibration.points, key=lambda point: (point.accuracy, -point.payload_bytes_mean)).bits
-        points = sorted((one for one in bundle.calibration.points if one.bits == bits), key=lambda one: one.width)
+        local = curve.unsure if curve else 0.0
+        every = bundle.calibration.points_when_unsure()
+        bits = max(every, key=lambda point: (point.accuracy, -point.payload_bytes_mean)).bits
+        points = sorted((one for one in every if one.bits == bits), key=lambda one: one.width)
         rungs: list[tuple[int, Point]] = []
         for chunks, point in enumerate(points, 1):
             if point.accuracy > (rungs[-1][1].accuracy if rungs else local):
