@@ -75,6 +75,7 @@ class ClientConfig(Table):
     in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
     deltas: bool = False  # for video: send frames as differences to answered ones where that is smaller
     degrade: bool = False  # send frames in chunks: late ones cost width, not the frame
+    most_misses: float | None = Field(None, gt=0, lt=1)  # a service level: share of frames sent that may be late
     audit_share: float = Field(0.01, ge=0, le=1)  # of frames that would exit: sent all the same, to be compared
     audit_seed: int = 0
     price_per_s: float = Field(2.0, ge=0)  # right answers that are given up for an answer a second earlier,

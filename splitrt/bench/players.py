@@ -35,7 +35,7 @@ class Ours:
         self.estimator.replied(link_bytes, sent_at, replied_at, server_s)
 
     def ended(self, sent: Sent, is_hit: bool) -> None:
-        self.frames.ended(sent.note, is_hit)
+        self.frames.ended(sent.note.raw, sent.note.is_probe, is_hit)
 
 
 class Genie:
@@ -72,4 +72,4 @@ class Genie:
         self.server.add(server_s, replied_at - sent_at)
 
     def ended(self, sent: Sent, is_hit: bool) -> None:
-        self.frames.ended(sent.note, is_hit)
+        self.frames.ended(sent.note.raw, sent.note.is_probe, is_hit)

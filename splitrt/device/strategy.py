@@ -60,7 +60,8 @@ class Adaptive:
         config = config or ClientConfig()
         self._rule = bundle.manifest.exits
         curve = bundle.calibration.exit if self._rule is not None else None
-        self._frames = WholeFrames(choices_of(bundle), curve.unsure if curve else None)
+        local = curve.unsure if curve else None
+        self._frames = WholeFrames(choices_of(bundle), local, most_misses=config.most_misses)
         self._gains = gains_of(curve) if curve else {}
         self._prices = Prices(
             second=config.price_per_s,
@@ -72,7 +73,9 @@ class Adaptive:
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         decided = self._frames.choose(link.outlook(in_flight), in_flight.at + left_s)
-        return None if decided is None else replace(decided.choice, in_time=decided.raw)
+        if decided is None:
+            return None
+        return replace(decided.choice, in_time=decided.raw, is_probe=decided.is_probe)
 
     def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
         if self._rule is None or self.audit is None:
@@ -97,7 +100,7 @@ class Adaptive:
 
     def ended(self, choice: Choice, is_hit: bool) -> None:
         if choice.in_time is not None:
-            self._frames.recalibration.learn(choice.in_time, is_hit)
+            self._frames.ended(choice.in_time, choice.is_probe, is_hit)
 
     def answered(self, looked: Looked, output: Any) -> None:
         if self.audit is None or not (looked.is_sure and isinstance(looked.answer, Classes)):

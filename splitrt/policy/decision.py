@@ -39,6 +39,7 @@ class Choice:
     head_s: float = 0.0  # from the decision until the frame is handed over
     least_chunks: int = 0  # an answer from so many of its chunks beats the device's own; 0: only from all of them
     in_time: float | None = None  # of one that was chosen: how likely it was held to be in time, before recalibration
+    is_probe: bool = False  # sent for the answer's sake
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +109,8 @@ class WholeFrames:
             is_probe=is_probe,
         )
 
-    def ended(self, decided: Decided, is_hit: bool) -> None:
-        """What became of a frame that was sent: answered in time, or not."""
-        self.recalibration.learn(decided.raw, is_hit)
-        if self.dial is not None and not decided.is_probe:
+    def ended(self, raw: float, is_probe: bool, is_hit: bool) -> None:
+        """What became of a frame that was sent: answered in time, or not. raw: its probability as modelled."""
+        self.recalibration.learn(raw, is_hit)
+        if self.dial is not None and not is_probe:
             self.dial.learn(is_hit)

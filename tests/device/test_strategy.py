@@ -19,6 +19,7 @@ from splitrt.device.result import Classes
 from splitrt.device.strategy import Adaptive, choices_of
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
+from splitrt.policy.queue import InFlight
 from splitrt.rpc.messages import Frame, Reply
 
 UInt8 = npt.NDArray[np.uint8]
@@ -141,3 +142,15 @@ def test_logits_that_are_no_numbers_are_no_answer(
 
     looked = BottleneckDevice(photos, Broken(photos)).look(frame_HWC)
     assert (looked.answer is not None, looked.is_sure) == (has_answer, is_sure)
+
+
+def test_a_service_level_holds_frames_back_after_misses_and_without_one_none_is_held_back(photos: Bundle) -> None:
+    for most_misses, is_held in ((0.01, True), (None, False)):
+        strategy = Adaptive(photos, ClientConfig(most_misses=most_misses))
+        in_flight, link = InFlight(at=0.0), LinkEstimate()
+        first = strategy.choose(link, 0.5, in_flight)
+        assert first is not None
+        for _ in range(40):
+            strategy.ended(replace(first, is_probe=False), False)
+        later = strategy.choose(link, 0.5, in_flight)
+        assert (later is None or later.is_probe) == is_held

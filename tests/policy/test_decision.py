@@ -154,7 +154,7 @@ def test_no_history_breaks_a_decision(
         if decided is not None:
             assert decided.choice is choices[decided.index]
             assert 0 <= decided.probability <= 1
-            frames.ended(decided, is_hit)
+            frames.ended(decided.raw, decided.is_probe, is_hit)
 
 
 def test_a_dial_that_misses_too_often_sends_less() -> None:
@@ -163,6 +163,6 @@ def test_a_dial_that_misses_too_often_sends_less() -> None:
     for _ in range(30):
         decided = frames.choose(sharp(1e6), 1.0)
         if decided is not None and not decided.is_probe:
-            frames.ended(decided, is_hit=False)
+            frames.ended(decided.raw, decided.is_probe, False)
     assert frames.dial is not None
     assert frames.dial.margin > 0.8
