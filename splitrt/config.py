@@ -72,7 +72,7 @@ class ClientConfig(Table):
     bundles_dir: Path | None = None  # where fetched bundles are kept; none: ~/.cache/splitrt
     deadline_ms: float = Field(100.0, gt=0, le=60_000)  # capture to result
     max_waiting: int = Field(1, ge=1, le=1024)  # frames whose head has not run; a newer one displaces the oldest
-    in_flight_bytes: int = Field(32 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
+    in_flight_bytes: int = Field(128 << 10, ge=1 << 10)  # sent and not answered; more waits, and can be withdrawn
     deltas: bool = False  # for video: send frames as differences to answered ones where that is smaller
     degrade: bool = False  # send frames in chunks: late ones cost width, not the frame
     most_misses: float | None = Field(None, gt=0, lt=1)  # a service level: share of frames sent that may be late
