@@ -142,12 +142,8 @@ class BottleneckDevice:
 
     def encode(self, looked: Looked, width: int, bits: int) -> Encoded:
         """Bottleneck, quantiser, coder. Raises InvalidInput on NaN."""
-        started = time.perf_counter()
-        z_KHW = self._head.encode(looked.features, width)
-        encoded_at = time.perf_counter()
-        tables = self.bundle.tables
-        symbols_KHW = quantise(z_KHW, tables.ranges_at(bits), bits)
-        codec, payload = codec_payload.encode(symbols_KHW, bits, tables.prior_at(bits))
+        symbols_KHW, head_s, started = self._symbols(looked, width, bits)
+        codec, payload = codec_payload.encode(symbols_KHW, bits, self.bundle.tables.prior_at(bits))
         reference, difference = self.reference, None
         if reference is not None and (reference.width, reference.bits) == (width, bits):
             changes = codec_payload.encode_delta(symbols_KHW, reference.symbols_KHW, bits)
@@ -160,26 +156,30 @@ class BottleneckDevice:
             payloads=(payload,),
             symbols_KHW=symbols_KHW,
             difference=difference,
-            head_s=encoded_at - started,
-            encode_s=time.perf_counter() - encoded_at,
+            head_s=head_s,
+            encode_s=time.perf_counter() - started,
         )
 
     def encode_chunks(self, looked: Looked, width: int, bits: int) -> Encoded:
         """The same in chunks, one a group of channels, each decodable with those before it."""
-        started = time.perf_counter()
-        z_KHW = self._head.encode(looked.features, width)
-        encoded_at = time.perf_counter()
-        tables, sizes = self.bundle.tables, self.bundle.manifest.seam.group_sizes(width)
-        symbols_KHW = quantise(z_KHW, tables.ranges_at(bits), bits)
-        codec, payloads = codec_payload.encode_groups(symbols_KHW, sizes, bits, tables.prior_at(bits))
+        symbols_KHW, head_s, started = self._symbols(looked, width, bits)
+        sizes = self.bundle.manifest.seam.group_sizes(width)
+        codec, payloads = codec_payload.encode_groups(symbols_KHW, sizes, bits, self.bundle.tables.prior_at(bits))
         return Encoded(
             width=width,
             bits=bits,
             codec=codec,
             payloads=payloads,
-            head_s=encoded_at - started,
-            encode_s=time.perf_counter() - encoded_at,
+            head_s=head_s,
+            encode_s=time.perf_counter() - started,
         )
+
+    def _symbols(self, looked: Looked, width: int, bits: int) -> tuple[UInt8, float, float]:
+        """Bottleneck and quantiser: the symbols, what the network took in seconds, and when it was done."""
+        started = time.perf_counter()
+        z_KHW = self._head.encode(looked.features, width)
+        encoded_at = time.perf_counter()
+        return quantise(z_KHW, self.bundle.tables.ranges_at(bits), bits), encoded_at - started, encoded_at
 
     def photograph(self, frame_HWC: UInt8, quality: int) -> Encoded:
         return as_jpeg(frame_HWC, self.bundle.manifest.photograph, quality)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from loopback import frame_messages, raw_stream, serving, symbols
 
 import splitrt
@@ -13,7 +15,7 @@ from splitrt.bundle import Bundle
 from splitrt.codec import payload as codec_payload
 from splitrt.codec.payload import Codec
 from splitrt.device.degrade import Degrade, Ladder
-from splitrt.errors import IntegrityError, SplitError
+from splitrt.errors import ConfigError, IntegrityError, SplitError
 from splitrt.netem import Netem, Shape
 from splitrt.rpc import messages, status
 from splitrt.rpc.v1 import split_pb2 as pb
@@ -162,3 +164,11 @@ async def test_a_frame_keeps_its_best_answer_when_the_link_dies_under_it(photos:
             assert (await answering).source in ("remote", "exit", "fallback")
         except SplitError as error:  # pragma: no cover - a frame with an exit has an answer
             raise AssertionError(error) from error
+
+
+def test_a_bundle_in_which_no_width_beats_the_device_is_refused(photos: Bundle) -> None:
+    curve = photos.calibration.exit
+    assert curve is not None
+    sure = photos.calibration.model_copy(update={"exit": curve.model_copy(update={"unsure": 1.0})})
+    with pytest.raises(ConfigError, match="photos has none"):
+        Ladder.of(replace(photos, calibration=sure))
