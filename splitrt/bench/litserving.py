@@ -1,4 +1,4 @@
-"""The same worker behind LitServe, for an interpreter that has it: `python -m splitrt.bench.litserving BUNDLE DEADLINE_MS`.
+"""The same worker behind LitServe: `python -m splitrt.bench.litserving BUNDLE DEADLINE_MS`, where LitServe is.
 
 One worker process, as every server's tail here; batches of what waits, small enough that one fits into the deadline
 with room; its own `timeout` at half the deadline, so that what is taken up can still be in time. It takes JSON, so

@@ -132,4 +132,4 @@ async def peer_process(
 
 
 if __name__ == "__main__":
-    {"echo": echo, "http": http}[sys.argv[1]](*sys.argv[2:])
+    echo() if sys.argv[1] == "echo" else http(*sys.argv[2:])

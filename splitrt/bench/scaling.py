@@ -52,7 +52,7 @@ def gain(rounds: Sequence[Sequence[float]], way: int, over: int) -> dict[str, An
 
 
 async def scale_up(server: Started, payload: Payload, rate: float) -> dict[str, Any]:
-    """Under more work than one replica carries: seconds until the gateway has a second one, goodput before and after."""
+    """Under more work than one replica carries: seconds until the gateway has a second, goodput before and after."""
     loop = asyncio.get_running_loop()
     async with streams(server.address, payload, CLIENTS) as opened:
         ask = ask_of(opened)

@@ -92,7 +92,8 @@ class FrameStream:
             tables=self._tables,
             payloads=(self._payload.data,),
         )
-        reply = self._waiting[seq] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[seq] = reply
         try:
             async with self._one_at_a_time:
                 await self._call.write(frame_to_wire(frame)[0])
