@@ -1,15 +1,25 @@
-"""What mkdocs does beside reading pages: leave out of the navigation what is not there."""
+"""What mkdocs does beside reading pages: it leaves out of the navigation what is not there, and takes off a code block's
+first line the marks that are for the tests (`python no-run`, `console run`).
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+
+MARKS = re.compile(r"^( *```\w+) (?:no-run|run)\b *", re.MULTILINE)
 
 
 def on_config(config: Any) -> Any:
     """Called once, with the configuration."""
     config["nav"] = present(config["nav"], Path(config["docs_dir"]))
     return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called for every page."""
+    return MARKS.sub(r"\1", markdown)
 
 
 def present(entry: Any, docs: Path) -> Any:
