@@ -6,7 +6,6 @@ design set before anything was measured. Where none was set there is none, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,9 +27,8 @@ class Figure:
         """A figure that could not be reached (None) meets nothing."""
         if value is None:
             return False
-        return {"at most": value <= self.bound, "at least": value >= self.bound, "exactly": value == self.bound}[
-            self.sense
-        ]
+        held = {"at most": value <= self.bound, "at least": value >= self.bound, "exactly": value == self.bound}
+        return bool(held[self.sense])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +105,7 @@ CLAIMS: dict[str, Described] = {
             Figure(key="lost", what="frames lost", sense="exactly", bound=0, why="promise"),
             Figure(key="rss_growth_mb", what="growth of the client's memory over 10,000 frames, MB"),
         ),
-        beside="The gain over httpx is httpx's own cost: plain `http.client` on a kept connection is as fast as our link.",
+        beside="The gain over httpx is httpx's own: plain `http.client` on a kept connection is as fast as our link.",
     ),
     "head": Described(
         asks="A head in ONNX Runtime against the same in torch, CPU time.",
@@ -131,8 +129,8 @@ CLAIMS: dict[str, Described] = {
     ),
     "rate": rate_of(
         "`photos` on 1,500 test images: accuracy against link bytes.", "photos",
-        "Asked for every frame, the exits alone are right as often as the undivided model here: on photographs like the "
-        "training's the server adds nothing.",
+        "Asked for every frame, the exits alone are right as often as the undivided model here: on photographs like "
+        "the training's the server adds nothing.",
     ),
     "rate_resnet20": rate_of(
         "ResNet-20 on CIFAR-10, three training seeds, three epochs without labels.", "SEEDS",
@@ -140,7 +138,7 @@ CLAIMS: dict[str, Described] = {
     ),
     "rate_darknet": rate_of(
         "Tiny Darknet on 400 ImageNet photographs, distilled for minutes; compared by agreement.", "runs/darknet-1",
-        "Agrees on half the photographs at most; above an agreement of 0.45 WebP is as cheap, and beyond 0.49 both win.",
+        "Agrees on half the photographs at most; above 0.45 WebP is as cheap, and beyond 0.49 both win.",
     ),
     "rate_fastestdet": rate_of(
         "FastestDet on 128 COCO photographs, distilled for minutes; compared by agreement.", "runs/fastestdet-1",
@@ -185,8 +183,8 @@ CLAIMS: dict[str, Described] = {
             Figure(key="cuts_checked", what="cuts checked", form="{:.0f}"),
             Figure(key="large_seconds", what="a ResNet-50 captured, searched and split, s on one core"),
         ),
-        beside="Not exact: BEiT (transformers computes a mask when traced that it skips when run: 2e-7), SuperPoint (as "
-        "many outputs as the data has keypoints), Mixtral (a custom operator); FastestDet through ONNX.",
+        beside="Not exact: BEiT (transformers computes a mask when traced that it skips when run: 2e-7), SuperPoint "
+        "(as many outputs as the data has keypoints), Mixtral (a custom operator); FastestDet through ONNX.",
     ),
     "plan": Described(
         asks="Four networks, six links: the planned way against the best of those measured.",
@@ -227,8 +225,8 @@ CLAIMS: dict[str, Described] = {
             Figure(key="bundle_margin_best_baseline", what="on `photos`' own ladder, ahead of the best baseline",
                    form="{:.4f}", sense="at least", bound=0.0, why="not to lose to it"),
         ),
-        beside="On `photos`' own ladder nearly every point fits every link, and always sending the dearest is better by "
-        "0.003 than deciding.",
+        beside="On `photos`' own ladder nearly every point fits every link, and always sending the dearest is better "
+        "by 0.003 than deciding.",
     ),
     "gate": Described(
         asks="Gates that stop frames which hold nothing, at a certified recall.",
@@ -246,8 +244,8 @@ CLAIMS: dict[str, Described] = {
                    bound=0.9, why="certified recall"),
             Figure(key="person.negatives_stopped", what="persons: negatives stopped", form=PERCENT),
         ),
-        beside="The person filter keeps its promise by stopping next to nothing: it is no use yet. The audio figures are "
-        "optimistic, because its design and its level were chosen by results on the same four speakers.",
+        beside="The person filter keeps its promise by stopping next to nothing: it is no use yet. The audio figures "
+        "are optimistic, because its design and its level were chosen by results on the same four speakers.",
     ),
     "speculate": Described(
         asks="A language model verified on the server, drafted on the device; texts against plain decoding.",
@@ -270,65 +268,7 @@ CLAIMS: dict[str, Described] = {
             Figure(key="nats_alone", what="nats a token of words said alone in an outage, under the target"),
             Figure(key="nats_target", what="the target's own"),
         ),
-        beside="A server with room for both models that speculates itself is faster than drafting on the device on every "
-        "link. A drafter on the target's features (`acceptance_moa`) is not built, so not measured.",
+        beside="A server with room for both models that speculates itself is faster than drafting on the device on "
+        "every link. A drafter on the target's features (`acceptance_moa`) is not built, so not measured.",
     ),
 }  # fmt: skip
-
-ORDER = (*CLAIMS,)
-Peer = tuple[str, str, Callable[[dict[str, Summary]], tuple[str, str, str]]]
-
-
-def _bytes_saved(claim: str, codec: str) -> Callable[[dict[str, Summary]], tuple[str, str, str]]:
-    def row(all_of: dict[str, Summary]) -> tuple[str, str, str]:
-        saved = all_of[claim][f"saved_vs_{codec}"]
-        if saved is None:
-            return "no size at which both agree as much", "", "the peer"
-        return f"{1 - saved:.2f} of its bytes", "1", "splitrt" if saved > 0 else "the peer"
-
-    return row
-
-
-def _less(ours: float, theirs: float, form: str = "{:.3g}") -> tuple[str, str, str]:
-    return form.format(ours), form.format(theirs), "splitrt" if ours < theirs else "the peer"
-
-
-def _more(ours: float, theirs: float, form: str = "{:.3g}") -> tuple[str, str, str]:
-    return form.format(ours), form.format(theirs), "splitrt" if ours > theirs else "the peer"
-
-
-PEERS: tuple[Peer, ...] = (
-    ("FastAPI, uvicorn and httpx", "a 4 KB frame over loopback, same worker; time, theirs 1",
-     lambda s: _less(s["frame"]["ratio_http"], 1.0)),
-    ("FastAPI, uvicorn and `http.client`", "the same", lambda s: _less(s["frame"]["ratio_http_client"], 1.0)),
-    ("torch, eager", "`photos`' head, CPU ms", lambda s: _less(s["head"]["onnx_ms"], s["head"]["torch_ms"])),
-    ("zstd level 3 on packed symbols", "4-bit features; bytes, theirs 1",
-     lambda s: _less(s["codec"]["bytes_vs_zstd"], 1.0)),
-    ("JPEG to the undivided model", "`photos`, bytes at equal accuracy", _bytes_saved("rate", "jpeg")),
-    ("WebP to the undivided model", "`photos`", _bytes_saved("rate", "webp")),
-    ("JPEG", "ResNet-20, up to the split's best", _bytes_saved("rate_resnet20", "jpeg")),
-    ("WebP", "ResNet-20, up to the split's best", _bytes_saved("rate_resnet20", "webp")),
-    ("JPEG", "Tiny Darknet, up to the split's best", _bytes_saved("rate_darknet", "jpeg")),
-    ("WebP", "Tiny Darknet, up to the split's best", _bytes_saved("rate_darknet", "webp")),
-    ("JPEG", "FastestDet, up to the split's best", _bytes_saved("rate_fastestdet", "jpeg")),
-    ("WebP", "FastestDet", _bytes_saved("rate_fastestdet", "webp")),
-    ("JPEG or WebP, any size", "best score that can be reached, ResNet-20 (theirs: the undivided model's)",
-     lambda s: _more(s["rate_resnet20"]["best_accuracy"], s["rate_resnet20"]["whole_accuracy"])),
-    ("JPEG to the server", "the demo's strangers: agreement",
-     lambda s: _more(s["demo"]["agreement"], s["demo"]["baselines"]["jpeg"]["agreement"])),
-    ("the exits alone, no server", "`photos`' test images: accuracy of the best split point",
-     lambda s: _more(s["rate"]["best_accuracy"], s["rate"]["exit_accuracy"])),
-    ("an exit threshold chosen by its own images", "share of redrawn sets that break the bound",
-     lambda s: _less(s["exits"]["violations"], s["exits"]["violations_naive"])),
-    ("an encoder trained for each width", "CIFAR-10, largest mean gap, points (theirs 0)",
-     lambda s: _less(max(one["mean_pt"] for one in s["width"]["gaps"].values()), 0.0)),
-    ("the best of ten controllers", "25 traces: share of the oracle's gain",
-     lambda s: _more(s["control"]["gain_whole"], s["control"]["gain_whole"] - s["control"]["margin_best_baseline"])),
-    ("always the dearest point", "the same on `photos`' own ladder", lambda s: _more(
-        s["control"]["bundle_gain_whole"],
-        s["control"]["bundle_gain_whole"] - s["control"]["bundle_margin_best_baseline"], "{:.4f}")),
-    ("a server that speculates or streams by itself", "4G, time a token (a request per token is 1)",
-     lambda s: _less(s["speculate"]["ratio_request_per_token_4g"], s["speculate"]["ratio_auto_4g"])),
-    ("the same", "clients of one server at a bounded p95 on 4G (theirs 1)",
-     lambda s: _more(s["speculate"]["capacity_gain"], 1.0)),
-)  # fmt: skip
