@@ -1,5 +1,5 @@
-"""What mkdocs does beside reading pages: it leaves out of the navigation what is not there, and takes the marks that are
-for the tests (`python no-run`, `console run`) off the first lines of code blocks.
+"""What mkdocs does beside reading pages: it leaves out of the navigation what is not there, and takes the marks for the
+tests (`python no-run`, `console run`) off the first lines of code blocks.
 """
 
 from __future__ import annotations
