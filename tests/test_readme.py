@@ -27,7 +27,7 @@ from splitrt.server.serve import serve
 
 MARKS = {"", "run", "no-run"}
 LANGUAGES = {"", "text", "python", "console", "toml", "json", "yaml", "bash"}
-OTHER_COMMANDS = {"make", "pip", "python", "python3", ".", "cd", "npm", "node", "kubectl", "docker", "helm", "curl"}
+OTHER_COMMANDS = {"make", "pip", "python", "python3", ".", "cd", "mkdir", "npm", "node", "kubectl", "docker", "helm", "curl"}
 WRITTEN_FOR = "127.0.0.1:7070"  # where the pages' servers listen; the tests' take any port
 Serving = Callable[..., str]
 
