@@ -12,13 +12,15 @@ from __future__ import annotations
 import re
 import shlex
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^( *)```(\w*)([^\n]*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+ASSIGNMENT = re.compile(r"[A-Z_]+=")
+SHELL = {"|", "||", "&&", "&", ";", ">", ">>", "<", "2>"}
 TITLE = re.compile(r'title="([^"]+)"')
 
 
@@ -35,11 +37,18 @@ class Block:
     def name(self) -> str:
         return f"{self.page}:{self.line}"
 
-    @cached_property
+    @property
     def commands(self) -> list[list[str]]:
-        """Of a console block: the words of each command that is typed."""
-        typed = [line.strip().removeprefix("$ ") for line in self.code.splitlines() if line.strip().startswith("$ ")]
-        return [shlex.split(line, comments=True) for line in typed]
+        """Of a console block: the words of each command that is typed, without what the shell makes of them."""
+        lines = self.code.replace("\\\n", " ").splitlines()
+        typed = [line.strip().removeprefix("$ ") for line in lines if line.strip().startswith("$ ")]
+        return [words for line in typed if (words := _words(line))]
+
+
+def _words(line: str) -> list[str]:
+    """Settings before a command are left out, and all from a pipe, a redirection or a further command on."""
+    words = list(dropwhile(ASSIGNMENT.match, shlex.split(line, comments=True)))
+    return list(takewhile(lambda word: word not in SHELL, words))
 
 
 def pages() -> list[Path]:
