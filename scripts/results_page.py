@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from results_claims import CLAIMS, REACHED, Described, Figure, Summary  # noqa: E402
+from results_claims import CLAIMS, REACHED  # noqa: E402
+from results_figure import Described, Figure, Summary  # noqa: E402
 from results_peers import PEERS  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -19,7 +20,8 @@ HEAD = """\
 # Results
 
 Written by `scripts/results_page.py` from the JSON under `docs/results`, each written by the command that stands with
-it; nothing here is typed by hand but what the figures are called. Each was taken on the machine named with it.
+it and `--json FILE --plot FILE`; nothing here is typed by hand but what the figures are called. Each was taken on the
+machine named with it.
 
 A target is a promise of the program, a budget that a test holds, a bar that the design set before anything was
 measured, or not to lose to a plain way. It is met or it is missed; a figure without one stands alone.

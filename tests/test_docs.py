@@ -12,14 +12,17 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 from pages import DOCS, ROOT
 from PIL import Image
+from typer.main import get_command
 
 import splitrt.errors
 from splitrt.bundle import Bundle
+from splitrt.cli import app
 from splitrt.config import ServerConfig
 from splitrt.errors import SplitError
 from splitrt.rpc.messages import PROTOCOL
@@ -92,10 +95,17 @@ def test_every_result_is_on_the_page_of_results_with_its_plot() -> None:
         assert f"(results/{file.stem}.png)" in page
 
 
+def test_the_command_of_every_result_is_one_that_runs() -> None:
+    whole: Any = get_command(app)
+    for described in _script("results_claims").CLAIMS.values():
+        name, *rest = described.command.split()[1:]
+        whole.commands[name].make_context(name, [*rest, "--json", "FILE", "--plot", "FILE"])
+
+
 def test_a_target_that_is_not_reached_is_missed() -> None:
-    claims = _script("results_claims")
+    kind = _script("results_figure").Figure
     for sense, met, missed in (("at most", 1.0, 1.1), ("at least", 1.0, 0.9), ("exactly", 1.0, 2.0)):
-        figure = claims.Figure(key="x", what="x", sense=sense, bound=1.0)
+        figure = kind(key="x", what="x", sense=sense, bound=1.0)
         assert figure.met(met)
         assert not figure.met(missed)
         assert not figure.met(None)
