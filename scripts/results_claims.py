@@ -6,11 +6,7 @@ design set before anything was measured. Where none was set there is none, and t
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-from results_figure import Described, Figure  # noqa: E402
+from results_figure import Described, Figure
 
 PERCENT = "{:.1%}"
 REACHED = Figure(

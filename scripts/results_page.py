@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-from results_claims import CLAIMS, REACHED  # noqa: E402
-from results_figure import Described, Figure, Summary  # noqa: E402
-from results_peers import PEERS  # noqa: E402
+from results_claims import CLAIMS, REACHED
+from results_figure import Described, Figure, Summary
+from results_peers import PEERS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = ROOT / "docs/results", ROOT / "docs/results.md"

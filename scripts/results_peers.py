@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from results_figure import Summary  # noqa: E402
+from results_figure import Summary
 
 Row = tuple[str, str, str]  # ours, theirs, who wins
 Peer = tuple[str, str, Callable[[dict[str, Summary]], Row]]  # whom, at what
