@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from splitrt.config import ServerConfig
-from splitrt.errors import ConfigError
+from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
@@ -44,7 +44,7 @@ class RunningServer:
 async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """A server for as long as the block runs; at its end it drains, within `drain_grace_s`.
 
-    Raises BundleError where a golden sample disagrees where its tail runs, ConfigError where the address or a
+    Raises BundleError where a golden sample disagrees where its tail runs, EngineError where the address or a
     cluster cannot be had.
     """
     metrics = ServerMetrics()
@@ -118,7 +118,7 @@ def _listen(config: ServerConfig, server: Any) -> str:
         else:
             port = server.add_insecure_port(config.listen)
     except RuntimeError as error:
-        raise ConfigError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
+        raise EngineError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
     return f"{host}:{port}"
 
 
@@ -149,7 +149,7 @@ def _exporter(address: str, metrics: ServerMetrics) -> Any:
         try:
             httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
+            raise EngineError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
         try:
             yield
         finally:
