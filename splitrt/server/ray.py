@@ -243,7 +243,7 @@ class _Control:
         self._starting.discard(name)
         self._told.pop(name, None)
         if self._config.ray_address is None:  # a joined cluster's applications are not ours to end
-            serve.delete(name)
+            serve.delete(name, _blocking=False)
 
     def _look(self) -> None:
         try:
@@ -263,7 +263,7 @@ class _Control:
                 messages = [one.message for one in applications[name].deployments.values()]
                 _say(self._speak, {"failed": _cause([*messages, applications[name].message]), "app": name})
                 if self._config.ray_address is None:
-                    serve.delete(name)
+                    serve.delete(name, _blocking=False)
             elif state == "RUNNING":
                 self._starting.discard(name)
                 self._told[name] = []

@@ -33,6 +33,7 @@ class RunningServer:
     address: str  # host:port as bound
     gateway: Gateway
     metrics: ServerMetrics
+    cluster: str = ""  # the Ray cluster that tails run on
 
     @property
     def golden_difference(self) -> float:
@@ -60,7 +61,7 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         await server.start()
         telling = asyncio.create_task(_tell_health(catalogue, checker))
         try:
-            yield RunningServer(address, gateway, metrics)
+            yield RunningServer(address, gateway, metrics, engine.cluster)
         finally:
             gateway.drain()
             telling.cancel()
