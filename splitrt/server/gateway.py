@@ -49,7 +49,12 @@ class Gateway:
         self._sessions: set[Session] = set()
         metrics.ready.set(1)
         for one in self.served:
-            metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
+            labels = one.bundle.manifest.name, one.bundle.manifest.version
+            metrics.of(*labels)
+            metrics.queued.labels(*labels).set_function(one.pool.queued)
+            metrics.oldest.labels(*labels).set_function(one.pool.oldest_s)
+        for bundle in self._bundles():
+            metrics.model_info.labels(bundle.manifest.name, bundle.manifest.version, bundle.digest.hex()[:16]).set(1)
 
     def open(
         self,
@@ -62,7 +67,9 @@ class Gateway:
         if self.draining.is_set():
             raise ServerDraining("the server is draining and takes no new streams")
         if len(self._sessions) >= self.config.max_streams:
-            raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
+            raise Overloaded(
+                f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000, reason="streams"
+            )
         one = self._find(hello)
         session = Session(
             one.bundle,
@@ -73,6 +80,7 @@ class Gateway:
             self.metrics,
             deltas=hello.deltas,
             acknowledge=acknowledge if hello.degrades else None,
+            stream=hello.stream,
         )
         self._sessions.add(session)
         self.metrics.streams.set(len(self._sessions))
@@ -92,11 +100,13 @@ class Gateway:
 
     def by_digest(self, digest: bytes) -> Bundle | LanguageBundle:
         """Raises ModelNotFound."""
-        bundles: list[Bundle | LanguageBundle] = [*(one.bundle for one in self.served), *self.languages]
-        for bundle in bundles:
+        for bundle in self._bundles():
             if bundle.digest == digest:
                 return bundle
         raise ModelNotFound(f"no bundle here has digest {digest[:8].hex()}..")
+
+    def _bundles(self) -> list[Bundle | LanguageBundle]:
+        return [*(one.bundle for one in self.served), *self.languages]
 
     def _find(self, hello: Hello) -> Served:
         if hello.protocol != PROTOCOL:

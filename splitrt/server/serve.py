@@ -19,6 +19,8 @@ from splitrt.errors import BundleError, ConfigError
 from splitrt.halves import Half, Side, open_half
 from splitrt.language.bundle import find_language, is_language
 from splitrt.metrics import ServerMetrics
+from splitrt.metrics.certificates import expiry_s
+from splitrt.metrics.endpoint import endpoint
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
 from splitrt.server.captured import CapturedWorker
@@ -43,6 +45,7 @@ class RunningServer:
     metrics: ServerMetrics
     golden_difference: float  # the worst seen when the golden samples were re-run
     verifiers: tuple[Verifier, ...] = ()  # of language bundles
+    scraped_at: str | None = None  # host:port of the Prometheus endpoint, as bound
 
 
 @asynccontextmanager
@@ -66,13 +69,15 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         gateway = Gateway(config, served, metrics, [one.bundle for one in verifiers])
         server, checker = _server(config, gateway, verifiers)
         address = _listen(config, server)
+        _watch_certificates(config, metrics)
+        scraped_at = None
         if config.metrics:
-            stack.enter_context(_exporter(config.metrics, metrics))
+            scraped_at = stack.enter_context(endpoint(config.metrics, metrics.registry, "server.metrics"))
         await server.start()
         await checker.set("", health_pb2.HealthCheckResponse.SERVING)
         await checker.set(service.NAME, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield RunningServer(address, gateway, metrics, worst, tuple(verifiers))
+            yield RunningServer(address, gateway, metrics, worst, tuple(verifiers), scraped_at)
         finally:
             gateway.drain()
             await checker.enter_graceful_shutdown()
@@ -165,31 +170,18 @@ def _credentials(config: ServerConfig) -> Any:
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
 
 
+def _watch_certificates(config: ServerConfig, metrics: ServerMetrics) -> None:
+    for use, key, path in (("server", "tls_cert", config.tls_cert), ("client_ca", "client_ca", config.client_ca)):
+        if path is None:
+            continue
+        try:
+            metrics.cert_expiry.labels(use).set(expiry_s(_read(key, path)))
+        except ValueError as error:
+            raise ConfigError(f"server.{key} must hold certificates in PEM, {path} does not: {error}") from error
+
+
 def _read(key: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"server.{key} must be a readable file, got {path}: {error.strerror}") from error
-
-
-def _exporter(address: str, metrics: ServerMetrics) -> Any:
-    """The Prometheus endpoint as a context manager."""
-    from contextlib import contextmanager
-
-    from prometheus_client import start_http_server
-
-    @contextmanager
-    def running() -> Any:
-        host, _, port = address.rpartition(":")
-        try:
-            httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
-        try:
-            yield
-        finally:
-            httpd.shutdown()
-            httpd.server_close()
-            thread.join()
-
-    return running()

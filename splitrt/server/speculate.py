@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -25,7 +26,7 @@ from splitrt.rpc.speculation import (
 )
 from splitrt.server.auth import call_principal
 from splitrt.server.sessions import Key
-from splitrt.server.verifier import Verifier
+from splitrt.server.verifier import Verifier, depth_of
 
 MOST_WAITING = 8  # rounds of one stream that are not answered yet; beyond them the device is not read
 UNREAD_S = 30.0
@@ -46,25 +47,36 @@ class SpeculateServicer(Servicer):
         self._verifiers, self._tokens, self._metrics = tuple(verifiers), tokens, metrics
         self._hello_timeout_s, self._max_streams, self._is_draining = hello_timeout_s, max_streams, is_draining
         self._streams = 0
+        metrics.text_streams.set_function(lambda: self._streams)
+        for one in self._verifiers:
+            metrics.sessions.labels(one.bundle.manifest.name).set_function(partial(_sessions, one))
 
     async def Generate(self, _: Any, context: Any) -> None:
         """One text's stream."""
         self._streams += 1
+        is_open = False
         try:
             principal = call_principal(self._tokens, context)
             if self._is_draining():
                 raise ServerDraining("the server is draining and takes no new streams")
             if self._streams > self._max_streams:
-                raise Overloaded(f"at most {self._max_streams} streams may be open", retry_after_ms=1_000)
+                raise Overloaded(
+                    f"at most {self._max_streams} streams may be open", retry_after_ms=1_000, reason="streams"
+                )
             opening = await self._opening(context)
             verifier = self._find(opening)
             key = (principal, opening.session)
-            await context.write(opened_to_wire(await verifier.open(key)))
+            opened = opened_to_wire(await verifier.open(key))
+            is_open = True
+            await context.write(opened)
             await _Stream(verifier, key, opening, context, self._metrics).run()
         except SplitError as error:
+            if not is_open:
+                self._metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
         except TimeoutError:
-            await _abort(context, Overloaded(f"verdicts must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
+            unread = f"verdicts must be read within {UNREAD_S:g} s"
+            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
         finally:
             self._streams -= 1
 
@@ -88,6 +100,10 @@ class SpeculateServicer(Servicer):
         if not isinstance(opening, Opening):
             raise BadFrame("a stream must begin with an opening", reason="hello")
         return opening
+
+
+def _sessions(verifier: Verifier) -> int:
+    return verifier.sessions
 
 
 class _Stream:
@@ -136,6 +152,7 @@ class _Stream:
             if further is None:
                 return
             verdict = further
+            self._count_tokens(verdict)
             if verdict.need_prefix:
                 left = 0
             left -= len(verdict.tokens)
@@ -148,8 +165,17 @@ class _Stream:
         if outcome == "verified":
             metrics.draft_tokens.labels(name, "drafted").inc(len(one.ids))
             metrics.draft_tokens.labels(name, "accepted").inc(len(verdict.path))
+            metrics.draft_length.labels(name).observe(depth_of(one.parents))
+            metrics.accepted_length.labels(name).observe(len(verdict.path))
             metrics.round_seconds.labels(name, "queue").observe(verdict.queue_s)
             metrics.round_seconds.labels(name, "verify").observe(verdict.verify_s)
+            self._count_tokens(verdict)
+
+    def _count_tokens(self, verdict: Verdict) -> None:
+        name = self._verifier.bundle.manifest.name
+        if not verdict.need_prefix:
+            self._metrics.tokens.labels(name).inc(len(verdict.path) + len(verdict.tokens))
+            self._metrics.target_calls.labels(name).inc()
 
     async def _write(self, verdict: Verdict) -> None:
         async with asyncio.timeout(UNREAD_S):

@@ -104,6 +104,11 @@ class Verifier:
         """`go_on`, likewise."""
         return self.passes.here(lambda: self._go_on(key, one, base, sampling, self._clock()))
 
+    @property
+    def sessions(self) -> int:
+        """Texts whose keys and values are kept."""
+        return len(self._sessions)
+
     def forget(self) -> None:
         """All sessions, as a restart does."""
         self._sessions = self._fresh()
@@ -116,7 +121,7 @@ class Verifier:
             raise BadFrame(f"a draft must be at most {MAX_NODES} nodes, got {len(one.ids)}", reason="tree")
         if any(token >= vocabulary for token in (*one.prefix, *one.ids)):
             raise BadFrame(f"token ids must be below {vocabulary}", reason="token")
-        if one.base + _depth(one.parents) > context:
+        if one.base + depth_of(one.parents) > context:
             raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
 
     def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Work[Verdict] | Ready[Verdict]:
@@ -179,7 +184,8 @@ class Verifier:
         return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)
 
 
-def _depth(parents: Sequence[int]) -> int:
+def depth_of(parents: Sequence[int]) -> int:
+    """Of a draft: 0 where it is empty."""
     depths: list[int] = []
     for parent in parents:
         depths.append(1 + (depths[parent] if parent >= 0 else 0))
