@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from splitrt.metrics.registry import SECONDS, Followed, Registry
 
 STAGES = ("head", "encode", "uplink", "queue", "decode", "tail", "downlink")
+OUTCOMES = ("gate", "exit", "remote", "fallback", "skipped", "expired")
 
 
 class Audited(Protocol):
@@ -55,6 +56,12 @@ class DeviceMetrics:
         self._show_audit()
         self._stages = {stage: self.stage_seconds.labels(bundle, stage) for stage in STAGES}
         self._total = self.stage_seconds.labels(bundle, "total")
+        for outcome in OUTCOMES:  # there from the start: a rate does not see the first of a series
+            self._outcomes[outcome] = self.frames.labels(bundle, outcome)
+        for cause in ("link_lost", "drained"):
+            self.reconnects.labels(cause)
+        for stage in ("head", "uplink", "tail"):
+            self.late.labels(stage)
 
     def ended(self, outcome: str) -> None:
         """A frame. outcome: who answered, or an error's code."""

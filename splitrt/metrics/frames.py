@@ -11,6 +11,9 @@ from splitrt.errors import DeadlineExceeded, Overloaded, SplitError
 if TYPE_CHECKING:
     from splitrt.metrics.server import ServerMetrics
 
+OUTCOMES = ("ok", "overloaded", "expired", "remote_failure", "cancelled")  # that sound frames end with
+LATE = ("uplink", "assembly", "queue")
+FULL = ("stream", "queue", "time", "fairness")
 TENSOR = "tensor"  # in place of a codec: what answers are
 
 
@@ -30,6 +33,13 @@ class FrameMetrics:
         self._queue, self._decode, self._tail, self._total = queue, decode, tail, total
         self.in_flight = 0
         metrics.in_flight.labels(bundle, version).set_function(lambda: self.in_flight)
+        # There from the start: a rate over a series that begins with its first error does not see that one.
+        for outcome in OUTCOMES:
+            self._frames[outcome] = metrics.frames.labels(bundle, version, outcome)
+        for stage in LATE:
+            metrics.expired.labels(stage)
+        for reason in FULL:
+            metrics.refused.labels(reason)
 
     def ran(self, queue_s: float, decode_s: float, tail_s: float) -> None:
         """A pass through the tail."""

@@ -71,13 +71,16 @@ class ServerMetrics:
             "direction", "codec",
         )  # fmt: skip
         self.packed_bytes = counter(
-            "splitrt_packed_bytes", "What the symbols of answered frames take bit-packed: over wire bytes, the ratio.",
+            "splitrt_packed_bytes", "What the symbols of whole frames take bit-packed: what coding is compared with.",
             "codec",
         )  # fmt: skip
         self.in_flight = gauge("splitrt_inflight_frames", "Frames that came and are not answered.", *VERSIONED)
         self.queued = gauge("splitrt_queue_depth", "Frames waiting for a tail.", *VERSIONED)
         self.oldest = gauge("splitrt_queue_oldest_seconds", "For how long the oldest of them has waited.", *VERSIONED)
+        self.queue_limit = gauge("splitrt_queue_limit", "How many may wait for one bundle's tail.")
         self.streams = gauge("splitrt_streams_open", "Open inference streams.")
+        self.opened = counter("splitrt_streams_opened", "Inference streams opened so far: connections of devices.")
+        self.streams_limit = gauge("splitrt_streams_limit", "How many may be open.")
         self.refused_streams = counter(
             "splitrt_streams_refused", "Calls ended before their first frame or round, by the error's code.", "reason"
         )

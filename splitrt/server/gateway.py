@@ -48,6 +48,8 @@ class Gateway:
         self.draining = asyncio.Event()
         self._sessions: set[Session] = set()
         metrics.ready.set(1)
+        metrics.queue_limit.set(config.max_queue_frames)
+        metrics.streams_limit.set(config.max_streams)
         for one in self.served:
             labels = one.bundle.manifest.name, one.bundle.manifest.version
             metrics.of(*labels)
@@ -83,6 +85,7 @@ class Gateway:
             stream=hello.stream,
         )
         self._sessions.add(session)
+        self.metrics.opened.inc()
         self.metrics.streams.set(len(self._sessions))
         return session
 
