@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from prometheus_client.registry import Collector
 
 from splitrt.metrics.device import DeviceMetrics
-from splitrt.metrics.registry import Registry
 from splitrt.metrics.server import ServerMetrics
 from splitrt.metrics.text import TextMetrics
 
@@ -34,8 +33,12 @@ class Described:
 
 def described(side: str) -> list[Described]:
     """What a server, a device or a language client counts. `process_*`, which Prometheus' client adds, is left out."""
-    registry = {"server": ServerMetrics(), "device": DeviceMetrics(), "text": TextMetrics("")}[side].registry
-    return [one for collector in _collectors(registry) for one in _of(collector)]
+    registries = {
+        "server": ServerMetrics().registry,
+        "device": DeviceMetrics().registry,
+        "text": TextMetrics("").registry,
+    }
+    return [one for collector in registries[side]._collector_to_names for one in _of(collector)]
 
 
 def table(side: str) -> str:
@@ -45,14 +48,10 @@ def table(side: str) -> str:
     return "\n".join(rows)
 
 
-def _collectors(registry: Registry) -> list[Collector]:
-    return list(registry._collector_to_names)
-
-
 def _of(collector: Collector) -> Iterator[Described]:
     if not hasattr(collector, "describe"):
         return
-    labels = tuple(getattr(collector, "_labelnames", None) or getattr(collector, "_labels", ()))
+    labels: tuple[str, ...] = tuple(getattr(collector, "_labelnames", getattr(collector, "_labels", ())))
     for metric in collector.describe():
         name = metric.name + ("_total" if metric.type == "counter" else "")
         yield Described(name=name, kind=metric.type, labels=labels, words=metric.documentation)
