@@ -112,7 +112,7 @@ class Unauthenticated(SplitError):
 
 
 class Overloaded(SplitError):
-    """`reason` is what was full: stream, streams, queue, time, fairness or unread. It does not travel."""
+    """`reason` is what was full: stream, streams, queue, time, fairness, tails or unread. It does not travel."""
 
     code = "overloaded"
     retryable = True

@@ -211,6 +211,9 @@ TAILS = [
         "1 hour": "splitrt:frames_bad:ratio_rate1h / 0.01",
         "6 hours": "splitrt:frames_bad:ratio_rate6h / 0.01",
     }),
+    Panel("Tails that take frames", "short", {
+        "{{bundle}} {{version}}": 'sum by (bundle, version) (splitrt_tails_ready{bundle=~"$bundle"})'
+    }),
     Panel("Series of a server", "short", {"{{instance}}": 'scrape_samples_scraped{job="splitrt-server"}'}),
 ]  # fmt: skip
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
 
 from splitrt.metrics.registry import SECONDS, Followed, Registry
 
@@ -106,9 +107,8 @@ class DeviceMetrics:
 
     def follow_bytes(self, carried: Carried) -> None:
         """Likewise of what it carried."""
-        self.bytes.follow("up", read=lambda: carried.up_bytes)
-        self.bytes.follow("down", read=lambda: carried.down_bytes)
-        self.strays.follow(read=lambda: carried.stray_replies)
+        self.bytes.follow(lambda: {("up",): carried.up_bytes, ("down",): carried.down_bytes})
+        self.strays.follow(lambda: {(): carried.stray_replies})
 
     def snapshot(self) -> str:
         """Everything in Prometheus' text format, for a file that an agent picks up or a push."""
@@ -146,12 +146,14 @@ class DeviceMetrics:
             registry=self.registry,
         )  # fmt: skip
         self.bytes = Followed(
+            CounterMetricFamily,
             "splitrt_device_bytes", "Bytes on the link, gRPC's framing included, TLS and IP not.", ["direction"],
-            registry=self.registry,
+            self.registry,
         )  # fmt: skip
         self.strays = Followed(
+            CounterMetricFamily,
             "splitrt_device_stray_replies", "Replies too late, repeated or to no frame: never delivered.", [],
-            registry=self.registry,
+            self.registry,
         )  # fmt: skip
 
     def _show_audit(self) -> None:

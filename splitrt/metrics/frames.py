@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("ok", "overloaded", "expired", "remote_failure", "cancelled")  # that sound frames end with
 LATE = ("uplink", "assembly", "queue")
-FULL = ("stream", "queue", "time", "fairness")
+FULL = ("stream", "queue", "time", "fairness", "tails")
 TENSOR = "tensor"  # in place of a codec: what answers are
 
 

@@ -5,16 +5,18 @@ Labels are bounded: nothing that a client can make up becomes one. Units are sec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 # Edges are control budgets: 33, 50 and 100 ms are 30, 20 and 10 Hz. An objective must be an edge.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
 BYTES = tuple(float(1 << exponent) for exponent in range(6, 23, 2))
 TOKENS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64, 128)  # of one draft, in depth
+
+Kind = type[CounterMetricFamily] | type[GaugeMetricFamily]
 
 
 class Registry(CollectorRegistry):
@@ -33,21 +35,22 @@ class Registry(CollectorRegistry):
 
 
 class Followed(Collector):
-    """A counter of numbers that somebody else keeps: read when it is looked at, free until then."""
+    """Numbers that somebody else keeps, by their labels: read when they are looked at, free until then."""
 
-    def __init__(self, name: str, documentation: str, labels: Sequence[str], *, registry: Registry) -> None:
-        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
-        self._read: dict[tuple[str, ...], Callable[[], float]] = {}
+    def __init__(self, kind: Kind, name: str, documentation: str, labels: Sequence[str], registry: Registry) -> None:
+        self._kind, self._name, self._documentation, self._labels = kind, name, documentation, tuple(labels)
+        self._read: Callable[[], Mapping[tuple[str, ...], float]] = dict
         registry.register(self)
 
-    def follow(self, *values: str, read: Callable[[], float]) -> None:
-        self._read[values] = read
+    def follow(self, read: Callable[[], Mapping[tuple[str, ...], float]]) -> None:
+        """read: called from the thread that looks."""
+        self._read = read
 
     def describe(self) -> list[Metric]:
-        return [CounterMetricFamily(self._name, self._documentation, labels=self._labels)]
+        return [self._kind(self._name, self._documentation, labels=self._labels)]
 
     def collect(self) -> list[Metric]:
-        family = CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-        for values, read in tuple(self._read.items()):
-            family.add_metric(values, read())
+        family = self._kind(self._name, self._documentation, labels=self._labels)
+        for values, number in self._read().items():
+            family.add_metric(values, number)
         return [family]

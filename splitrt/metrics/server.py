@@ -8,11 +8,12 @@ from __future__ import annotations
 import platform
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 
 from splitrt import __version__
 from splitrt.metrics.frames import FrameMetrics
-from splitrt.metrics.registry import BYTES, SECONDS, TOKENS, Registry
+from splitrt.metrics.registry import BYTES, SECONDS, TOKENS, Followed, Registry
 
 VERSIONED = ("bundle", "version")
 
@@ -41,6 +42,9 @@ class ServerMetrics:
     def _gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
         return Gauge(name, documentation, labels, registry=self.registry)
 
+    def _followed(self, name: str, documentation: str, *labels: str) -> Followed:
+        return Followed(GaugeMetricFamily, name, documentation, labels, self.registry)
+
     def _histogram(self, name: str, documentation: str, edges: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(name, documentation, labels, buckets=edges, registry=self.registry)
 
@@ -57,7 +61,7 @@ class ServerMetrics:
         )  # fmt: skip
         self.expired = counter("splitrt_deadline_expired", "Frames that were late, by where.", "stage")
         self.refused = counter(
-            "splitrt_admission_refused", "Frames refused for load, by what was full: stream, queue, time, fairness.",
+            "splitrt_admission_refused", "Frames refused, by what was full: stream, queue, time, fairness, tails.",
             "reason",
         )  # fmt: skip
         self.widths = counter(
@@ -75,8 +79,13 @@ class ServerMetrics:
             "codec",
         )  # fmt: skip
         self.in_flight = gauge("splitrt_inflight_frames", "Frames that came and are not answered.", *VERSIONED)
-        self.queued = gauge("splitrt_queue_depth", "Frames waiting for a tail.", *VERSIONED)
-        self.oldest = gauge("splitrt_queue_oldest_seconds", "For how long the oldest of them has waited.", *VERSIONED)
+        self.queued = self._followed("splitrt_queue_depth", "Frames waiting for a tail.", *VERSIONED)
+        self.oldest = self._followed(
+            "splitrt_queue_oldest_seconds", "For how long the oldest of them has waited.", *VERSIONED
+        )
+        self.tails = self._followed(
+            "splitrt_tails_ready", "Tails that take frames: on a Ray cluster the replicas, else 1.", *VERSIONED
+        )
         self.queue_limit = gauge("splitrt_queue_limit", "How many may wait for one bundle's tail.")
         self.streams = gauge("splitrt_streams_open", "Open inference streams.")
         self.opened = counter("splitrt_streams_opened", "Inference streams opened so far: connections of devices.")
@@ -86,9 +95,9 @@ class ServerMetrics:
         )
 
     def _count_texts(self) -> None:
-        counter, gauge, histogram = self._counter, self._gauge, self._histogram
-        self.sessions = gauge("splitrt_language_sessions", "Texts whose keys and values are kept.", "bundle")
-        self.text_streams = gauge("splitrt_text_streams_open", "Open streams of texts.")
+        counter, histogram = self._counter, self._histogram
+        self.sessions = self._followed("splitrt_language_sessions", "Texts whose keys and values are kept.", "bundle")
+        self.text_streams = self._gauge("splitrt_text_streams_open", "Open streams of texts.")
         self.rounds = counter(
             "splitrt_rounds", "Rounds of speculative decoding, by how they ended.", "bundle", "outcome"
         )
@@ -112,7 +121,7 @@ class ServerMetrics:
 
     def _describe_server(self) -> None:
         self.ready = self._gauge("splitrt_ready", "1 while new work is taken.")
-        self.model_info = self._gauge("splitrt_model_info", "1 for each bundle served.", *VERSIONED, "digest")
+        self.model_info = self._followed("splitrt_model_info", "1 for each bundle served.", *VERSIONED, "digest")
         self.cert_expiry = self._gauge(
             "splitrt_cert_expiry_timestamp_seconds", "When a certificate in use ends: server, client_ca.", "use"
         )

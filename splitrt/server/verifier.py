@@ -7,7 +7,7 @@ the tokens again. So a round may be lost, repeated or moved to another server, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -58,6 +58,11 @@ class Verifier:
 
     def __exit__(self, *_: object) -> None:
         self.passes.stop()
+
+    @property
+    def ready(self) -> int:
+        """Targets that take rounds: this one."""
+        return 1
 
     def check(self, opening: Opening) -> None:
         """Raises a SplitError that shows both sides where a stream is not for this bundle."""
@@ -121,7 +126,7 @@ class Verifier:
             raise BadFrame(f"a draft must be at most {MAX_NODES} nodes, got {len(one.ids)}", reason="tree")
         if any(token >= vocabulary for token in (*one.prefix, *one.ids)):
             raise BadFrame(f"token ids must be below {vocabulary}", reason="token")
-        if one.base + depth_of(one.parents) > context:
+        if one.base + one.depth > context:
             raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
 
     def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Work[Verdict] | Ready[Verdict]:
@@ -182,11 +187,3 @@ class Verifier:
 
     def _session(self) -> LanguageSession:
         return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)
-
-
-def depth_of(parents: Sequence[int]) -> int:
-    """Of a draft: 0 where it is empty."""
-    depths: list[int] = []
-    for parent in parents:
-        depths.append(1 + (depths[parent] if parent >= 0 else 0))
-    return max(depths, default=0)
