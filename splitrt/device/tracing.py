@@ -21,6 +21,7 @@ from splitrt.errors import ConfigError
 from splitrt.metrics.device import STAGES
 
 try:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter
@@ -69,7 +70,10 @@ class FrameTracer:
         end_ns = time.time_ns()
         self._ids.frame = self._client.stream_id << 64 | result.seq
         root = self._tracer.start_span(
-            "frame", start_time=end_ns - round(result.latency_ms * 1e6), attributes=_attributes(result)
+            "frame",
+            context=Context(),  # not within whatever span the caller is in: the id says whose trace it is
+            start_time=end_ns - round(result.latency_ms * 1e6),
+            attributes=_attributes(result),
         )
         stages = [(stage, round(getattr(result.timings, stage) * 1e6)) for stage in STAGES]
         at_ns, under = end_ns - sum(took_ns for _, took_ns in stages), set_span_in_context(root)

@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 # Edges are control budgets: 33, 50 and 100 ms are 30, 20 and 10 Hz. An objective must be an edge.
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10)
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.033, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
 BYTES = tuple(float(1 << exponent) for exponent in range(6, 23, 2))
 TOKENS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64, 128)  # of one draft, in depth
 
