@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
-
-from splitrt.logs import Form, log_to_stderr
 
 
 def serve(
@@ -33,7 +31,7 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Where torch runs them: cpu, cuda, cuda:1, mps.")] = None,
     reflection: Annotated[bool | None, typer.Option("--reflection", help="Offer gRPC reflection.")] = None,
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of the Prometheus endpoint.")] = None,
-    log: Annotated[Form, typer.Option(help="Lines on standard error: text, or json.")] = "text",
+    log: Annotated[Literal["text", "json"], typer.Option(help="Lines on standard error: text, or json.")] = "text",
 ) -> None:
     """Serve tails. Ends on SIGINT or SIGTERM, after the frames that were admitted are answered.
 
@@ -42,6 +40,7 @@ def serve(
     import asyncio
 
     from splitrt.config import ServerConfig, read_settings
+    from splitrt.logs import log_to_stderr
 
     flags: dict[str, Any] = {
         "bundles": tuple(bundles) if bundles else None,
