@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def exposed(config: ClientConfig, registry: Registry) -> AsyncIterator[None]:
-    """For as long as the block runs, and once more at its end. Raises ConfigError where nothing can be told at all."""
+    """For as long as the block runs, and once more at its end. Raises EngineError where the port is
+    taken, ConfigError where the file cannot be written."""
     async with AsyncExitStack() as stack:
         if config.metrics is not None:
             stack.enter_context(endpoint(config.metrics, registry, "client.metrics"))

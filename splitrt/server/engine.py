@@ -52,7 +52,7 @@ class Target(Protocol):
 
 class Engine(Protocol):
     def tails(self, name: str) -> AbstractAsyncContextManager[Served]:
-        """Raises BundleError, ModelNotFound or ConfigError where the bundle cannot be run."""
+        """Raises BundleError, ModelNotFound or EngineError where the bundle cannot be run."""
 
     def target(self, name: str) -> AbstractAsyncContextManager[Target]:
         """The same for a language bundle."""
@@ -123,7 +123,7 @@ class OnRay:
 
 @asynccontextmanager
 async def open_engine(config: ServerConfig) -> AsyncIterator[Engine]:
-    """Raises ConfigError where no cluster can be had."""
+    """Raises EngineError where no cluster can be had."""
     if config.engine == "embedded":
         yield Embedded(config)
         return

@@ -13,7 +13,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from splitrt.config import ServerConfig
-from splitrt.errors import ConfigError
+from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import ServerMetrics
 from splitrt.metrics.certificates import expiry_s
 from splitrt.metrics.endpoint import endpoint
@@ -47,7 +47,7 @@ class RunningServer:
 async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """A server for as long as the block runs; at its end it drains, within `drain_grace_s`.
 
-    Raises BundleError where a golden sample disagrees where its tail runs, ConfigError where the address or a
+    Raises BundleError where a golden sample disagrees where its tail runs, EngineError where the address or a
     cluster cannot be had.
     """
     metrics = ServerMetrics()
@@ -123,7 +123,7 @@ def _listen(config: ServerConfig, server: Any) -> str:
         else:
             port = server.add_insecure_port(config.listen)
     except RuntimeError as error:
-        raise ConfigError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
+        raise EngineError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
     return f"{host}:{port}"
 
 

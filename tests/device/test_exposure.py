@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from splitrt.config import ClientConfig
 from splitrt.device.exposure import exposed
-from splitrt.errors import ConfigError
+from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import DeviceMetrics
 
 NEVER_S = 3_600.0
@@ -101,6 +101,6 @@ async def test_the_port_serves_what_the_snapshot_says(metrics: DeviceMetrics) ->
     async with exposed(ClientConfig(metrics=address), metrics.registry):
         with urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer:
             assert answer.read().decode() == metrics.snapshot()
-        with pytest.raises(ConfigError, match=r"client\.metrics must be a free HOST:PORT"):
+        with pytest.raises(EngineError, match=r"client\.metrics must be a free HOST:PORT"):
             async with exposed(ClientConfig(metrics=address), metrics.registry):
                 pass

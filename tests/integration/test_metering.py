@@ -16,7 +16,7 @@ from test_security import papers_in
 from splitrt.bundle import Bundle
 from splitrt.device.connect import connect_async
 from splitrt.device.strategy import Fixed
-from splitrt.errors import ConfigError
+from splitrt.errors import EngineError
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -88,7 +88,7 @@ async def test_the_endpoint_gives_text_and_openmetrics_and_a_busy_port_is_refuse
             await stream.answers(seq=7)
         rich = await scrape(server.scraped_at, "application/openmetrics-text; version=1.0.0")
         assert f'trace_id="{0xABC:016x}{7:016x}"' in rich
-        with pytest.raises(ConfigError, match=r"server.metrics must be a free HOST:PORT"):
+        with pytest.raises(EngineError, match=r"server.metrics must be a free HOST:PORT"):
             async with serving(metrics=server.scraped_at):
                 pass
 
