@@ -111,7 +111,7 @@ class DeviceMetrics:
         self.strays.follow(lambda: {(): carried.stray_replies})
 
     def snapshot(self) -> str:
-        """Everything in Prometheus' text format, for a file that an agent picks up or a push."""
+        """Everything in Prometheus' text format, for a file that a collector picks up or a push."""
         return self.registry.text()
 
     def _gauge(self, name: str, documentation: str) -> Gauge:
