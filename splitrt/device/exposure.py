@@ -1,4 +1,4 @@
-"""How a device's metrics get out, as `[client]` says: a port to scrape, a text file for a collector, pushes to a gateway.
+"""How a device's metrics get out, as `[client]` says: a port to scrape, a text file to collect, pushes to a gateway.
 
 None of it is in a frame's way: files and pushes come from another thread, and one that fails is logged and tried again.
 """
