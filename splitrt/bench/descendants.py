@@ -10,7 +10,7 @@ from splitrt.errors import ConfigError
 
 PROC = Path("/proc")
 LISTENS, ESTABLISHED = "0A", "01"
-REPLICA = "ServeReplica"  # in the title that a cluster gives a replica's process
+REPLICA = "ServeReplica"  # in the title of a replica's process, before the bundle it serves
 
 
 def rss_mb(pid: int) -> float:
@@ -22,18 +22,18 @@ def rss_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def replicas(server: int) -> list[int]:
-    """Processes of replicas below this server's, oldest first."""
-    return [pid for pid in sorted(descendants(server)) if REPLICA in command(pid)]
+def replicas(server: int, bundle: str) -> list[int]:
+    """Processes of this bundle's replicas below a server's, oldest first."""
+    return [pid for pid in sorted(descendants(server)) if f"{REPLICA}:{bundle}:" in command(pid)]
 
 
-def connected_replicas(server: int) -> list[int]:
+def connected_replicas(server: int, bundle: str) -> list[int]:
     """Those that the server itself has a connection to: they take frames."""
     table = _sockets()
     reached = {table[inode].far for inode in _inodes(server) if inode in table and table[inode].state == ESTABLISHED}
     return [
         pid
-        for pid in replicas(server)
+        for pid in replicas(server, bundle)
         if any(
             one.state == LISTENS and one.near in reached
             for one in (table[inode] for inode in _inodes(pid) if inode in table)

@@ -26,7 +26,7 @@ BACK_WITHIN_S = 60.0
 
 async def kill_drill(server: Started, payload: Payload, rate: float, kills: int, alive: int) -> dict[str, Any]:
     """So many kills, one at a time, each when `alive` replicas take frames. Only this server's replicas are touched."""
-    loop = asyncio.get_running_loop()
+    loop, bundle = asyncio.get_running_loop(), payload.bundle.name
     async with streams(server.address, payload, STREAMS) as opened:
         ask = ask_of(opened, LOST_AFTER_S)
         parts: list[asyncio.Task[tuple[Asked, ...]]] = []
@@ -40,12 +40,12 @@ async def kill_drill(server: Started, payload: Payload, rate: float, kills: int,
         killed_s, back_s = [], []
         try:
             for number in range(kills):
-                await _all_there(server, alive)
+                await _all_there(server, bundle, alive)
                 await asyncio.sleep(BETWEEN_S)
-                os.kill(replicas(server.pid)[number % alive], signal.SIGKILL)
+                os.kill(replicas(server.pid, bundle)[number % alive], signal.SIGKILL)
                 killed_s.append(loop.time())
                 await asyncio.sleep(LOOK_S)
-                await _all_there(server, alive)
+                await _all_there(server, bundle, alive)
                 back_s.append(loop.time() - killed_s[-1])
             await asyncio.sleep(BETWEEN_S)
         finally:
@@ -79,13 +79,13 @@ def recovery_s(asked: Sequence[Asked], clients: int, killed_s: float) -> float:
     return max(first.values()) - killed_s
 
 
-async def _all_there(server: Started, alive: int) -> None:
+async def _all_there(server: Started, bundle: str, alive: int) -> None:
     """Wait until the gateway is connected to so many. Raises RemoteFailure where they do not come."""
     try:
         async with asyncio.timeout(BACK_WITHIN_S):
             while True:
-                there = await asyncio.to_thread(connected_replicas, server.pid)
-                if len(there) >= alive and len(there) == len(replicas(server.pid)):
+                there = await asyncio.to_thread(connected_replicas, server.pid, bundle)
+                if len(there) >= alive and len(there) == len(replicas(server.pid, bundle)):
                     return
                 await asyncio.sleep(LOOK_S)
     except TimeoutError:

@@ -60,7 +60,10 @@ async def scale_up(server: Started, payload: Payload, rate: float) -> dict[str, 
         while scaled_s is None and loop.time() - began < SCALED_WITHIN_S:
             loading = asyncio.create_task(open_loop(ask, CLIENTS, rate, 2.0, DEADLINE_S, seed))
             while not loading.done():
-                if scaled_s is None and len(await asyncio.to_thread(connected_replicas, server.pid)) >= 2:
+                if (
+                    scaled_s is None
+                    and len(await asyncio.to_thread(connected_replicas, server.pid, payload.bundle.name)) >= 2
+                ):
                     scaled_s = loop.time() - began
                 await asyncio.sleep(LOOK_S)
             goodputs.append(tally(await loading, 2.0, DEADLINE_S)["goodput"])

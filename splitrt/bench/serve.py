@@ -48,7 +48,7 @@ class Scale:
     cell_s: float
     gain_rounds: int
     kills: int
-    is_whole: bool  # with a second cluster, scaling and the peers
+    is_whole: bool  # with batches, a second cluster, scaling and the peers
 
 
 FULL = Scale(40, 1_000, (1, 4, 16, 64), (0.5, 0.8, 1.0, 1.5, 3.0), 2.0, 6, 20, True)
@@ -59,7 +59,8 @@ def measure(asked: Asked) -> Claim:
     scale = QUICK if asked.quick else FULL
     with tempfile.TemporaryDirectory(prefix="splitrt-") as scratch:
         folder = Path(scratch)
-        bundles = make_several(folder, {"wide": WIDE, "heavy": HEAVY, "batched": SMALL_MAP})
+        sizes = {"wide": WIDE, "heavy": HEAVY} | ({"batched": SMALL_MAP} if scale.is_whole else {})
+        bundles = make_several(folder, sizes)
         summary, rows = asyncio.run(_Run(folder, bundles, scale, asked.litserve_python).run())
     loads = [row for row in rows if row["kind"] == "load"]
     return Claim(summary=summary, rows=rows, draw=lambda file: draw(loads, file))
@@ -88,9 +89,11 @@ class _Run:
                 await self._replicas(embedded, ray)
             else:
                 await self._kills(ray, 2, self._scale.kills)
-        await self._batches()
         if self._scale.is_whole:
+            await self._batches()
             await self._scaling()
+        else:
+            self._summary |= dict.fromkeys(("batch_gain", "two_replica_gain", "scale_up_s"))  # not with --quick
         return self._summary, self._rows
 
     def _server(self, names: tuple[str, ...], *options: str, **settings: Any) -> Any:
