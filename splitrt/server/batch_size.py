@@ -1,7 +1,7 @@
 """How many frames a tail may take at once, by how long its batches were: no longer than a frame can wait for one.
 
-A tail's time hardly grows with the batch on a GPU and grows in proportion on a CPU; only measuring tells. A size that has
-not been tried is allowed where half of it took less than half of the budget, so sizes are found by doubling.
+A tail's time hardly grows with the batch on a GPU and grows in proportion on a CPU; only measuring tells. A size that
+was not tried is allowed where half of it took less than half of the budget, so sizes are found by doubling.
 """
 
 from __future__ import annotations
@@ -36,5 +36,5 @@ class BatchSize:
         for known in range(min(place, len(self._each) - 1), -1, -1):
             seconds = self._each[known]
             if seconds is not None:
-                return seconds * 2 ** (place - known)
+                return seconds * (1 << (place - known))
         return 0.0
