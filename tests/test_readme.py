@@ -64,7 +64,9 @@ def commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", commands(), ids=" ".join)
 def test_a_command_that_the_pages_show_exists_with_these_options(words: list[str]) -> None:
-    path = [word for word in words[1:3] if word in ("models", "list", "show", "verify", "pull")] or words[1:2]
+    path = [
+        word for word in words[1:3] if word in ("models", "list", "show", "verify", "pull", "config", "check")
+    ] or words[1:2]
     shown = CliRunner().invoke(app, [*path, "--help"], terminal_width=200)
     assert shown.exit_code == 0, shown.output
     for word in words:

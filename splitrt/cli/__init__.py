@@ -10,6 +10,7 @@ import sys
 import typer
 
 from splitrt.cli.bench import bench
+from splitrt.cli.config import config
 from splitrt.cli.demo import demo
 from splitrt.cli.doctor import doctor
 from splitrt.cli.generate import generate
@@ -34,6 +35,7 @@ app = typer.Typer(
 for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
+app.add_typer(config, name="config")
 
 BAD_USAGE = (ConfigError, InvalidInput, ModelNotFound)
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from splitrt.config import ServerConfig
 
 
 def serve(
@@ -29,6 +33,8 @@ def serve(
 ) -> None:
     """Serve tails. Ends on SIGINT or SIGTERM, after the frames that were admitted are answered.
 
+    SIGHUP: the file and the certificates are read again; see docs/configuration.md for what may change.
+
     Example: splitrt serve photos --listen 0.0.0.0:7070 --tls-cert server.pem --tls-key server.key
     """
     import asyncio
@@ -51,7 +57,7 @@ def serve(
         "metrics": metrics,
     }
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_serve(read_settings(ServerConfig, "server", config, flags)))
+    asyncio.run(_serve(lambda: read_settings(ServerConfig, "server", config, flags)))
 
 
 def _tokens(pairs: list[str]) -> dict[str, str]:
@@ -63,18 +69,22 @@ def _tokens(pairs: list[str]) -> dict[str, str]:
     return tokens
 
 
-async def _serve(config: Any) -> None:
+async def _serve(read: Callable[[], ServerConfig]) -> None:
     import asyncio
     import signal
 
+    from splitrt.server.reload import reload_whenever
     from splitrt.server.serve import serve as serving
 
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(config) as server:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+    async with serving(read()) as server:
         bundles = [one.bundle.name for one in server.gateway.served] + [one.bundle.name for one in server.verifiers]
         names = ", ".join(bundles)
         print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
+        reloading = asyncio.create_task(reload_whenever(reload, server, read))
         await stop.wait()
+        reloading.cancel()
         print("draining", flush=True)

@@ -36,20 +36,24 @@ class Gateway:
         metrics: ServerMetrics,
         languages: Iterable[LanguageBundle] = (),
     ) -> None:
-        self.config = config
+        self.reconfigure(config)
         self.metrics = metrics
         self.served = tuple(served)
         self.languages = tuple(languages)
-        self.limits = Limits(
-            max_payload_bytes=config.max_payload_bytes,
-            max_deadline_ms=config.max_deadline_ms,
-            max_in_flight=config.max_in_flight,
-        )
         self.draining = asyncio.Event()
         self._sessions: set[Session] = set()
         metrics.ready.set(1)
         for one in self.served:
             metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Calls look here for what holds. A stream keeps the limits that its welcome told."""
+        self.config = config
+        self.limits = Limits(
+            max_payload_bytes=config.max_payload_bytes,
+            max_deadline_ms=config.max_deadline_ms,
+            max_in_flight=config.max_in_flight,
+        )
 
     def open(
         self,

@@ -7,7 +7,6 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -22,6 +21,7 @@ from splitrt.metrics import ServerMetrics
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
 from splitrt.server.captured import CapturedWorker
+from splitrt.server.certificates import Certificates
 from splitrt.server.gateway import Gateway, Served
 from splitrt.server.pool import EmbeddedPool
 from splitrt.server.servicer import SplitServicer
@@ -42,6 +42,8 @@ class RunningServer:
     gateway: Gateway
     metrics: ServerMetrics
     golden_difference: float  # the worst seen when the golden samples were re-run
+    started_with: ServerConfig  # gateway.config is what holds now
+    certificates: Certificates | None = None  # none: no TLS
     verifiers: tuple[Verifier, ...] = ()  # of language bundles
 
 
@@ -65,18 +67,19 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
             served.append(Served(worker.bundle, await stack.enter_async_context(pool)))
         gateway = Gateway(config, served, metrics, [one.bundle for one in verifiers])
         server, checker = _server(config, gateway, verifiers)
-        address = _listen(config, server)
+        certificates = None if config.tls_cert is None else Certificates(config)
+        address = _listen(config, server, certificates)
         if config.metrics:
             stack.enter_context(_exporter(config.metrics, metrics))
         await server.start()
         await checker.set("", health_pb2.HealthCheckResponse.SERVING)
         await checker.set(service.NAME, health_pb2.HealthCheckResponse.SERVING)
         try:
-            yield RunningServer(address, gateway, metrics, worst, tuple(verifiers))
+            yield RunningServer(address, gateway, metrics, worst, config, certificates, tuple(verifiers))
         finally:
             gateway.drain()
             await checker.enter_graceful_shutdown()
-            await server.stop(config.drain_grace_s)
+            await server.stop(gateway.config.drain_grace_s)
 
 
 def load_worker(bundle: Bundle, config: ServerConfig) -> Worker | CapturedWorker:
@@ -125,10 +128,8 @@ def _server(config: ServerConfig, gateway: Gateway, verifiers: Sequence[Verifier
 
         speculate = SpeculateServicer(
             verifiers,
-            config.tokens,
             gateway.metrics,
-            hello_timeout_s=config.hello_timeout_s,
-            max_streams=config.max_streams,
+            settings=lambda: gateway.config,
             is_draining=gateway.draining.is_set,
         )
         speculation.add_servicer(speculate, server)
@@ -145,31 +146,16 @@ def _server(config: ServerConfig, gateway: Gateway, verifiers: Sequence[Verifier
     return server, checker
 
 
-def _listen(config: ServerConfig, server: Any) -> str:
+def _listen(config: ServerConfig, server: Any, certificates: Certificates | None) -> str:
     host, _, _ = config.listen.rpartition(":")
     try:
-        if config.tls_cert is not None and config.tls_key is not None:
-            port = server.add_secure_port(config.listen, _credentials(config))
+        if certificates is not None:
+            port = server.add_secure_port(config.listen, certificates.credentials())
         else:
             port = server.add_insecure_port(config.listen)
     except RuntimeError as error:
         raise ConfigError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
     return f"{host}:{port}"
-
-
-def _credentials(config: ServerConfig) -> Any:
-    assert config.tls_cert is not None
-    assert config.tls_key is not None
-    client_ca = _read("client_ca", config.client_ca) if config.client_ca else None
-    pair = (_read("tls_key", config.tls_key), _read("tls_cert", config.tls_cert))
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-
-
-def _read(key: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"server.{key} must be a readable file, got {path}: {error.strerror}") from error
 
 
 def _exporter(address: str, metrics: ServerMetrics) -> Any:

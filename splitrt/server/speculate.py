@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
-from pydantic import SecretStr
 
+from splitrt.config import ServerConfig
 from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import status
@@ -36,26 +36,26 @@ class SpeculateServicer(Servicer):
     def __init__(
         self,
         verifiers: Sequence[Verifier],
-        tokens: Mapping[str, SecretStr],
         metrics: ServerMetrics,
         *,
-        hello_timeout_s: float,
-        max_streams: int,
+        settings: Callable[[], ServerConfig],
         is_draining: Callable[[], bool],
     ) -> None:
-        self._verifiers, self._tokens, self._metrics = tuple(verifiers), tokens, metrics
-        self._hello_timeout_s, self._max_streams, self._is_draining = hello_timeout_s, max_streams, is_draining
+        """settings: those that hold now, asked for at every call."""
+        self._verifiers, self._metrics = tuple(verifiers), metrics
+        self._settings, self._is_draining = settings, is_draining
         self._streams = 0
 
     async def Generate(self, _: Any, context: Any) -> None:
         """One text's stream."""
         self._streams += 1
         try:
-            principal = call_principal(self._tokens, context)
+            principal = call_principal(self._settings().tokens, context)
             if self._is_draining():
                 raise ServerDraining("the server is draining and takes no new streams")
-            if self._streams > self._max_streams:
-                raise Overloaded(f"at most {self._max_streams} streams may be open", retry_after_ms=1_000)
+            most = self._settings().max_streams
+            if self._streams > most:
+                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000)
             opening = await self._opening(context)
             verifier = self._find(opening)
             key = (principal, opening.session)
@@ -79,11 +79,12 @@ class SpeculateServicer(Servicer):
         return verifier
 
     async def _opening(self, context: Any) -> Opening:
+        seconds = self._settings().hello_timeout_s
         try:
-            async with asyncio.timeout(self._hello_timeout_s):
+            async with asyncio.timeout(seconds):
                 opening = await _next(context)
         except TimeoutError:
-            wanted = f"a stream must begin with an opening within {self._hello_timeout_s:g} s"
+            wanted = f"a stream must begin with an opening within {seconds:g} s"
             raise BadFrame(wanted, reason="hello") from None
         if not isinstance(opening, Opening):
             raise BadFrame("a stream must begin with an opening", reason="hello")
