@@ -55,6 +55,8 @@ BANNED: dict[str, tuple[str, ...]] = {
     "splitrt/train": ("grpc", "ray", "splitrt.device", "splitrt.server", "splitrt.rpc", *TOP),
     "splitrt/partition": ("grpc", "ray", "splitrt.device", "splitrt.server", "splitrt.train", "splitrt.rpc", *TOP),
     "splitrt/netem": (*FRAMEWORKS, *ROLES, *TOP, "splitrt.rpc", "splitrt.bundle"),
+    "splitrt/top": ("numpy", *FRAMEWORKS, *ROLES, *TOP, "asyncio", "splitrt.rpc", "splitrt.bundle"),
+    "splitrt/report": ("numpy", *FRAMEWORKS, *ROLES, *TOP, "asyncio", "splitrt.rpc", "splitrt.bundle"),
     "head_models": ("grpc", "ray", "tail_models", *ROLES, *TOP, "splitrt.rpc", "splitrt.codec", "splitrt.policy"),
     "tail_models": ("grpc", "ray", "head_models", *ROLES, *TOP, "splitrt.rpc", "splitrt.codec", "splitrt.policy"),
 }

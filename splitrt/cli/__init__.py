@@ -22,6 +22,7 @@ from splitrt.cli.plan import plan
 from splitrt.cli.serve import serve
 from splitrt.cli.split import split
 from splitrt.cli.stream import stream
+from splitrt.cli.top import top
 from splitrt.cli.train import train
 from splitrt.errors import ConfigError, InvalidInput, ModelNotFound, SplitError
 
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, doctor):
+for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, top, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(config, name="config")
