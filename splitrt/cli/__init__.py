@@ -19,6 +19,7 @@ from splitrt.cli.models import models
 from splitrt.cli.netem import netem
 from splitrt.cli.pair import pair
 from splitrt.cli.plan import plan
+from splitrt.cli.report import report
 from splitrt.cli.serve import serve
 from splitrt.cli.split import split
 from splitrt.cli.stream import stream
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, top, doctor):
+for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, top, report, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
 app.add_typer(config, name="config")
