@@ -17,7 +17,12 @@ def serve(
         list[str] | None, typer.Argument(help="Bundles to serve: names or folders. Default: photos.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with a [server] table.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Where tails run: embedded, in this process.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where tails run: embedded, in this process, or ray.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Ray cluster to join. Default: one of this server's own.")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(help="Replicas of each bundle on Ray.")] = None,
+    max_replicas: Annotated[int | None, typer.Option(help="As many as work asks for, up to this.")] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on. Default: 127.0.0.1:7070.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: turns TLS on.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
@@ -45,6 +50,9 @@ def serve(
     flags: dict[str, Any] = {
         "bundles": tuple(bundles) if bundles else None,
         "engine": engine,
+        "ray_address": ray_address,
+        "replicas": replicas,
+        "max_replicas": max_replicas,
         "listen": listen,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
@@ -81,8 +89,7 @@ async def _serve(read: Callable[[], ServerConfig]) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
     async with serving(read()) as server:
-        bundles = [one.bundle.name for one in server.gateway.served] + [one.bundle.name for one in server.verifiers]
-        names = ", ".join(bundles)
+        names = ", ".join(server.gateway.catalogue.names)
         print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
         reloading = asyncio.create_task(reload_whenever(reload, server, read))
         await stop.wait()

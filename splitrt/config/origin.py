@@ -101,6 +101,16 @@ def data_folder(flag: Path | None = None) -> Path | None:
     return Path(named) if named else None
 
 
+def child_environment(defaults: Mapping[str, str]) -> dict[str, str]:
+    """What a process of ours starts with: this one's environment, and these where it does not say otherwise."""
+    return {**defaults, **os.environ}
+
+
+def ray_is_authenticated() -> bool:
+    """Whether this process was told that Ray asks for a token."""
+    return os.environ.get("RAY_AUTH_MODE") == "token"
+
+
 def toml_or_text(text: str) -> str | list[Any] | dict[str, Any]:
     """A value outside a file. A token may look like a number, and the model reads numbers from text by itself."""
     try:

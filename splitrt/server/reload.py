@@ -2,6 +2,7 @@
 
 What may change has a line in `PREPARE`: a function that does everything which can fail and changes nothing, and gives
 back what puts it into force. Once all are prepared, all are put into force, on the event loop with nothing in between.
+Bundles alone take effect as they are opened, as the last of all.
 A change of any other key is refused by name. Streams that are open keep the limits that they were welcomed with.
 """
 
@@ -85,7 +86,13 @@ async def _certificates(server: RunningServer, new: ServerConfig) -> Commit:
     return lambda: certificates.replace(read)
 
 
-# The order in which they are prepared: what is cheap to refuse first.
+async def _bundles(server: RunningServer, new: ServerConfig) -> Commit:
+    """The catalogue opens what is new and retires what is gone, or raises and has changed nothing: this is last."""
+    await server.gateway.offer(new.bundles)
+    return lambda: None
+
+
+# The order in which they are prepared: what is cheap to refuse first, and last what takes effect as it succeeds.
 PREPARE: Mapping[str, Prepare] = {
     "tokens": _read_per_call,
     "max_deadline_ms": _read_per_call,
@@ -96,4 +103,5 @@ PREPARE: Mapping[str, Prepare] = {
     "tls_cert": _certificates,
     "tls_key": _certificates,
     "client_ca": _certificates,
+    "bundles": _bundles,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import signal
 import ssl
 import sys
@@ -16,8 +17,9 @@ import trustme
 from cryptography import x509
 from loopback import channel_to, serving, stub_on
 
+from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
-from splitrt.errors import ConfigError
+from splitrt.errors import ConfigError, ModelNotFound
 from splitrt.rpc.v1 import split_pb2 as pb
 from splitrt.server.reload import PREPARE, reload, reload_whenever
 from splitrt.server.serve import RunningServer
@@ -60,7 +62,6 @@ async def test_new_streams_are_told_the_new_limits() -> None:
     [
         ({"threads": 2}, "server.threads is 1 and would be 2"),
         ({"listen": "127.0.0.1:1"}, "server.listen is '127.0.0.1:0' and would be '127.0.0.1:1'"),
-        ({"bundles": ("photos", "other")}, r"server.bundles is \['photos'\] and would be \['photos', 'other'\]"),
         ({"tls_cert": Path("c"), "tls_key": Path("k")}, "server.tls_cert is None and would be 'c'"),
         ({"max_streams": 1025}, "server.max_streams may be at most 1024 .* got 1025"),
     ],
@@ -72,6 +73,25 @@ async def test_one_key_that_needs_a_restart_and_nothing_is_changed_at_all(refuse
             await reload(server, changed(server, tokens={"a": "second"}, max_in_flight=3, **refused))
         assert (server.gateway.config, server.gateway.limits) == before
         assert await status_with(server, "first") is grpc.StatusCode.OK
+
+
+async def test_a_bundle_is_added_and_retired_while_the_server_runs(photos: Bundle, tmp_path: Path) -> None:
+    next_version = shutil.copytree(photos.folder, tmp_path / "photos-4")
+    manifest = next_version / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace('version = "3"', 'version = "4"', 1))
+    async with serving() as server:
+        await reload(server, changed(server, bundles=("photos", str(next_version))))
+        assert set(server.gateway.catalogue.names) == {"photos-3", "photos-4"}
+        await reload(server, changed(server, bundles=("photos",)))
+        assert server.gateway.catalogue.names == ["photos-3"]
+
+
+async def test_a_bundle_that_is_not_there_leaves_all_as_it_was() -> None:
+    async with serving() as server:
+        with pytest.raises(ModelNotFound):
+            await reload(server, changed(server, bundles=("photos", "no-such"), max_in_flight=3))
+        assert server.gateway.catalogue.names == ["photos-3"]
+        assert server.gateway.config.max_in_flight == server.gateway.limits.max_in_flight == 64
 
 
 def test_every_key_that_may_change_is_one_of_the_table() -> None:
