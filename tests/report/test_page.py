@@ -135,7 +135,7 @@ keys = st.text(max_size=9) | st.sampled_from(
 mapping = st.dictionaries(keys, value, max_size=6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(summary=mapping, environment=mapping, rows=st.lists(mapping, max_size=8), is_log=st.booleans())
 def test_whatever_a_run_holds_the_page_has_our_elements_and_no_other(
     summary: dict[str, Any],
