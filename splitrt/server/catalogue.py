@@ -68,15 +68,13 @@ class Catalogue:
         ending = found.keys() & (self._stacks.keys() - set(self.names))
         if ending:
             raise ConfigError(f"{', '.join(sorted(ending))} is still ending: offer it when its last stream has ended")
-        opened: list[str] = []
-        try:
-            for version in found.keys() - self._stacks.keys():
-                await self._open(version, found[version])
-                opened.append(version)
-        except BaseException:
-            for version in opened:
+        new = sorted(found.keys() - self._stacks.keys())
+        ends = await asyncio.gather(*(self._open(one, found[one]) for one in new), return_exceptions=True)
+        failures = [end for end in ends if end is not None]
+        if failures:
+            for version in [one for one, end in zip(new, ends, strict=True) if end is None]:
                 await self._close(version)
-            raise
+            raise failures[0]
         for version in self.names:
             if version not in found:
                 self._retire(version)

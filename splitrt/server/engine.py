@@ -46,8 +46,12 @@ class Target(Protocol):
 
 
 class Engine(Protocol):
+    @property
+    def cluster(self) -> str:
+        """Where others join the cluster that this runs on; empty in this process."""
+
     def tails(self, name: str) -> AbstractAsyncContextManager[Served]:
-        """Raises BundleError, ModelNotFound or ConfigError where the bundle cannot be run."""
+        """Raises BundleError, ModelNotFound or EngineError where the bundle cannot be run."""
 
     def target(self, name: str) -> AbstractAsyncContextManager[Target]:
         """The same for a language bundle."""
@@ -58,6 +62,8 @@ class Engine(Protocol):
 
 class Embedded:
     """In this process."""
+
+    cluster = ""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -87,6 +93,10 @@ class OnRay:
     def __init__(self, config: ServerConfig, cluster: Cluster, credential: SecretStr) -> None:
         self._config, self._cluster, self._credential = config, cluster, credential
         self._max_message_bytes = 4 * config.max_payload_bytes
+
+    @property
+    def cluster(self) -> str:
+        return self._cluster.address
 
     @asynccontextmanager
     async def tails(self, name: str) -> AsyncIterator[Served]:
@@ -118,7 +128,7 @@ class OnRay:
 
 @asynccontextmanager
 async def open_engine(config: ServerConfig) -> AsyncIterator[Engine]:
-    """Raises ConfigError where no cluster can be had."""
+    """Raises EngineError where no cluster can be had."""
     if config.engine == "embedded":
         yield Embedded(config)
         return

@@ -12,7 +12,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from splitrt.config import ServerConfig
-from splitrt.errors import ConfigError
+from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
@@ -35,6 +35,7 @@ class RunningServer:
     metrics: ServerMetrics
     started_with: ServerConfig  # gateway.config is what holds now
     certificates: Certificates | None = None  # none: no TLS
+    cluster: str = ""  # the Ray cluster that tails run on
 
     @property
     def golden_difference(self) -> float:
@@ -46,7 +47,7 @@ class RunningServer:
 async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """A server for as long as the block runs; at its end it drains, within `drain_grace_s`.
 
-    Raises BundleError where a golden sample disagrees where its tail runs, ConfigError where the address or a
+    Raises BundleError where a golden sample disagrees where its tail runs, EngineError where the address or a
     cluster cannot be had.
     """
     metrics = ServerMetrics()
@@ -63,7 +64,7 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         await server.start()
         telling = asyncio.create_task(_tell_health(catalogue, checker))
         try:
-            yield RunningServer(address, gateway, metrics, config, certificates)
+            yield RunningServer(address, gateway, metrics, config, certificates, engine.cluster)
         finally:
             gateway.drain()
             telling.cancel()
@@ -121,7 +122,7 @@ def _listen(config: ServerConfig, server: Any, certificates: Certificates | None
         else:
             port = server.add_insecure_port(config.listen)
     except RuntimeError as error:
-        raise ConfigError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
+        raise EngineError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
     return f"{host}:{port}"
 
 
@@ -137,7 +138,7 @@ def _exporter(address: str, metrics: ServerMetrics) -> Any:
         try:
             httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
         except (OSError, ValueError) as error:
-            raise ConfigError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
+            raise EngineError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
         try:
             yield
         finally:
