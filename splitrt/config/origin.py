@@ -106,9 +106,9 @@ def child_environment(defaults: Mapping[str, str]) -> dict[str, str]:
     return {**defaults, **os.environ}
 
 
-def ray_is_authenticated() -> bool:
-    """Whether this process was told that Ray asks for a token."""
-    return os.environ.get("RAY_AUTH_MODE") == "token"
+def ray_is_authenticated(defaults: Mapping[str, str] | None = None) -> bool:
+    """Whether Ray asks for a token in this process, or in one of ours that starts with these defaults."""
+    return child_environment(defaults or {}).get("RAY_AUTH_MODE") == "token"
 
 
 def toml_or_text(text: str) -> str | list[Any] | dict[str, Any]:

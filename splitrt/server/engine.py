@@ -44,6 +44,11 @@ class Target(Protocol):
     @property
     def ready(self) -> int: ...
 
+    @property
+    def sessions(self) -> int:
+        """Texts that are kept."""
+        ...
+
 
 class Engine(Protocol):
     @property

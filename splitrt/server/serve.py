@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from splitrt.config import ServerConfig
 from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import ServerMetrics
+from splitrt.metrics.endpoint import endpoint
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
 from splitrt.server.auth import call_principal
@@ -36,6 +37,7 @@ class RunningServer:
     started_with: ServerConfig  # gateway.config is what holds now
     certificates: Certificates | None = None  # none: no TLS
     cluster: str = ""  # the Ray cluster that tails run on
+    scraped_at: str | None = None  # host:port of the Prometheus endpoint, as bound
 
     @property
     def golden_difference(self) -> float:
@@ -56,15 +58,16 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         catalogue = await stack.enter_async_context(Catalogue(engine, config.bundles_dir))
         gateway = Gateway(config, catalogue, metrics)
         server, checker = _server(config, gateway, engine)
-        certificates = None if config.tls_cert is None else Certificates(config)
+        certificates = None if config.tls_cert is None else Certificates(config, metrics)
         address = _listen(config, server, certificates)
         await gateway.offer(config.bundles)
+        scraped_at = None
         if config.metrics:
-            stack.enter_context(_exporter(config.metrics, metrics))
+            scraped_at = stack.enter_context(endpoint(config.metrics, metrics.registry, "server.metrics"))
         await server.start()
         telling = asyncio.create_task(_tell_health(catalogue, checker))
         try:
-            yield RunningServer(address, gateway, metrics, config, certificates, engine.cluster)
+            yield RunningServer(address, gateway, metrics, config, certificates, engine.cluster, scraped_at)
         finally:
             gateway.drain()
             telling.cancel()
@@ -124,26 +127,3 @@ def _listen(config: ServerConfig, server: Any, certificates: Certificates | None
     except RuntimeError as error:
         raise EngineError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
     return f"{host}:{port}"
-
-
-def _exporter(address: str, metrics: ServerMetrics) -> Any:
-    """The Prometheus endpoint as a context manager."""
-    from contextlib import contextmanager
-
-    from prometheus_client import start_http_server
-
-    @contextmanager
-    def running() -> Any:
-        host, _, port = address.rpartition(":")
-        try:
-            httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
-        except (OSError, ValueError) as error:
-            raise EngineError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
-        try:
-            yield
-        finally:
-            httpd.shutdown()
-            httpd.server_close()
-            thread.join()
-
-    return running()
