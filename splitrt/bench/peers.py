@@ -8,12 +8,14 @@ DEADLINE_MS`; the first line printed is its port.
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 ECHO_REPLY_BYTES = 64
 HEADER = struct.Struct("<IHBB")  # payload bytes, width, bits, codec
@@ -120,14 +122,17 @@ async def peer_process(
     *arguments: str, module: str = "splitrt.bench.peers", python: str = sys.executable
 ) -> AsyncIterator[int]:
     """One of the above in a process, or another module's; gives its port."""
-    process = await asyncio.create_subprocess_exec(python, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        python, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True
+    )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(60):
-            yield int(await process.stdout.readline())
+            port = int(await process.stdout.readline())
+        yield port
     finally:
-        if process.returncode is None:
-            process.terminate()
+        with suppress(ProcessLookupError):  # with its workers, which outlive it otherwise
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
