@@ -35,6 +35,7 @@ WIDE = {"widths": (8, 120), "width": 0.5, "resolution": 128, "decoder_hidden": 1
 HEAVY = {"widths": (4, 8), "width": 4.5, "resolution": 160, "decoder_hidden": 256}  # the tail is what takes time
 SMALL_MAP = {"widths": (4, 8), "width": 4.0, "resolution": 96, "decoder_hidden": 16}  # eager torch gains by batches
 REPLICA_CPUS = 0.5
+BATCH_MS = 500.0  # as long as 16 frames take here, and longer
 RAY_START_S = 120.0
 ENGINES = ("embedded", "ray")
 
@@ -207,7 +208,9 @@ class _Run:
         async with AsyncExitStack() as stack:
             servers = await asyncio.gather(
                 *(
-                    stack.enter_async_context(self._server(("batched",), "--runner", "torch", max_batch=most))
+                    stack.enter_async_context(
+                        self._server(("batched",), "--runner", "torch", max_batch=most, max_batch_ms=BATCH_MS)
+                    )
                     for most in (16, 1)
                 )
             )
