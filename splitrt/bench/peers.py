@@ -126,14 +126,23 @@ async def peer_process(
         python, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
     assert process.stdout is not None
+    draining: asyncio.Task[None] | None = None
     try:
         async with asyncio.timeout(60):
             port = int(await process.stdout.readline())
+        draining = asyncio.create_task(_drain(process.stdout))  # one that prints much would stop at a full pipe
         yield port
     finally:
         with suppress(ProcessLookupError):  # with its workers, which outlive it otherwise
             os.killpg(process.pid, signal.SIGKILL)
+        if draining is not None:
+            await draining
         await process.wait()
+
+
+async def _drain(printed: asyncio.StreamReader) -> None:
+    while await printed.read(1 << 16):
+        pass
 
 
 if __name__ == "__main__":
