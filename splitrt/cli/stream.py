@@ -20,12 +20,15 @@ from splitrt.cli.options import (
     client_config,
 )
 
+LAST_FRAMES = 10_000
+
 
 def stream(
     source: Annotated[str, typer.Argument(help="A folder of photographs, a video file, or a camera's number.")],
     server: ServerOption = None,
     bundle: BundleOption = None,
     fps: Annotated[float, typer.Option(help="Frames per second of a source that is not live.")] = 10.0,
+    loop: Annotated[bool, typer.Option("--loop", help="Start a folder or a video file again when it ends.")] = False,
     deadline_ms: DeadlineOption = None,
     deltas: Annotated[
         bool | None, typer.Option("--deltas", help="For video: send differences to answered frames where smaller.")
@@ -49,7 +52,7 @@ def stream(
 
     import splitrt.device.sync
     from splitrt.bench.log import FrameLog, summary
-    from splitrt.device.source import frames_of
+    from splitrt.device.source import again, frames_of
     from splitrt.output import write_json
 
     settings = client_config(
@@ -57,7 +60,10 @@ def stream(
         tls_cert=tls_cert, tls_key=tls_key, token=token,
     )  # fmt: skip
     frames, is_live = frames_of(source)
-    log = FrameLog()
+    if loop and not is_live:
+        frames = again(source)
+    # Rows that nobody will draw or read are summed up over the last ones only: a stream may run for months.
+    log = FrameLog(last=None if plot or json else LAST_FRAMES)
     out = sys.stderr if str(json) == "-" else sys.stdout
     with splitrt.device.sync.Client(config=settings) as client:
         for result in client.stream(frames, None if is_live else fps):

@@ -51,6 +51,12 @@ def frames_of(source: str) -> tuple[Iterator[UInt8], bool]:
     return _captured(int(source) if source.isdigit() else source), source.isdigit()
 
 
+def again(source: str) -> Iterator[UInt8]:
+    """Frames of a folder or a video file, from the start again at each end."""
+    while True:
+        yield from frames_of(source)[0]
+
+
 def _captured(source: int | str) -> Iterator[UInt8]:
     try:
         import cv2
