@@ -40,8 +40,8 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @asynccontextmanager
-async def server_of(papers: Path) -> AsyncIterator[RunningServer]:
-    flags = {"listen": "127.0.0.1:0", "drain_grace_s": 0.2}
+async def server_of(papers: Path, **flags: Any) -> AsyncIterator[RunningServer]:
+    flags = {"listen": "127.0.0.1:0", "drain_grace_s": 0.2, **flags}
     async with serve(read_settings(ServerConfig, "server", papers / "server.toml", flags, {})) as server:
         yield server
 
@@ -78,6 +78,19 @@ async def test_a_device_certificate_of_another_authority_is_refused(papers: Path
             await until(lambda: link.last_error is not None)
             assert link.connections == 0
         assert server.metrics.registry.get_sample_value("splitrt_streams_open") == 0
+
+
+async def test_a_device_of_a_second_authority_comes_in_once_the_server_knows_it_too(
+    papers: Path, strangers: Path, tmp_path: Path, frame_HWC: UInt8
+) -> None:
+    """How devices are added, and how an authority is replaced."""
+    both = tmp_path / "authorities.pem"
+    both.write_bytes((papers / "authority.pem").read_bytes() + (strangers / "authority.pem").read_bytes())
+    theirs = {"tls_cert": strangers / "robot-7.pem", "tls_key": strangers / "robot-7.key"}
+    async with server_of(papers, client_ca=both) as server:
+        for more in ({}, theirs):
+            async with device_of(papers, server, **more) as client:
+                assert (await client.infer(frame_HWC)).source == "remote"
 
 
 async def test_the_certificate_without_the_token_is_not_enough(papers: Path) -> None:
