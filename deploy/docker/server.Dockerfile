@@ -17,7 +17,7 @@ COPY tail_models tail_models
 RUN pip install --no-cache-dir --ignore-installed --prefix=/install --constraint constraints.txt "splitrt[${EXTRAS}] @ file:///src"
 
 FROM python:${PYTHON}-slim-bookworm AS server
-# KubeRay asks a Serve worker whether it is ready by calling wget inside it.
+# Whether a Ray pod is well is asked by wget inside it, by KubeRay and by deploy/kubernetes.
 RUN apt-get update \
  && apt-get install --no-install-recommends --yes wget \
  && rm -rf /var/lib/apt/lists/* \

@@ -21,19 +21,18 @@ CONFIG: dict[str, Any] = yaml.safe_load(FILE.read_text())
 def test_the_rayservice_deploys_the_same_applications() -> None:
     (service,) = documents((DEPLOY / "kubernetes/base/rayservice.yaml").read_text())
     config = yaml.safe_load(at(service, "spec.serveConfigV2"))
-    assert config.pop("proxy_location") == "EveryNode"
-    assert config == {key: value for key, value in CONFIG.items() if key != "proxy_location"}
+    assert config == CONFIG
 
 
 def test_an_application_is_named_for_the_version_of_its_bundle() -> None:
     for one in CONFIG["applications"]:
         assert one["name"] == find_bundle(one["args"]["bundle"]).name
-        assert one["route_prefix"] == f"/{one['name']}"
 
 
-def test_ray_serve_listens_on_its_own_machine_only() -> None:
-    assert CONFIG["http_options"]["host"] == "127.0.0.1"
+def test_ray_serve_itself_listens_nowhere() -> None:
+    assert CONFIG["proxy_location"] == "Disabled"  # as the gateway starts it
     assert "grpc_options" not in CONFIG  # its ingress knows no TLS
+    assert {one["route_prefix"] for one in CONFIG["applications"]} == {None}
 
 
 @needs_ray_engine
