@@ -57,7 +57,7 @@ class ServerConfig(Table):
     hello_timeout_s: float = Field(5.0, gt=0)
     drain_grace_s: float = Field(5.0, ge=0)
     reflection: bool = False
-    metrics: str | None = None  # HOST:PORT of the Prometheus endpoint
+    metrics: str | None = Field(None, pattern=ADDRESS)  # HOST:PORT of the Prometheus endpoint
 
     @model_validator(mode="after")
     def _tls_whole(self) -> ServerConfig:
@@ -98,6 +98,12 @@ class ClientConfig(Table):
     tls_name: str | None = None  # the name in the server's certificate, where it is not the address
     token: SecretStr | None = None
     connect_timeout_s: float = Field(3.0, gt=0)
+    metrics: str | None = Field(None, pattern=ADDRESS)  # HOST:PORT of an endpoint to scrape
+    metrics_file: Path | None = None  # .prom, for node_exporter's textfile collector: written whole or not at all
+    metrics_push: str | None = Field(None, pattern=r"^https?://")  # a Pushgateway
+    metrics_instance: str | None = None  # this device's name there; none: the host's
+    metrics_every_s: float = Field(15.0, gt=0)  # between two files or pushes
+    traces: str | None = Field(None, pattern=r"^https?://")  # OTLP over HTTP: a trace a frame
 
     @model_validator(mode="after")
     def _sound(self) -> ClientConfig:
@@ -105,6 +111,8 @@ class ClientConfig(Table):
             raise ValueError("client.tls_cert and client.tls_key must be given together")
         if self.tls_cert is not None and self.tls_ca is None:
             raise ValueError("client.tls_cert needs client.tls_ca")
+        if self.metrics_file is not None and self.metrics_file.suffix != ".prom":
+            raise ValueError(f"client.metrics_file must end in .prom, got {self.metrics_file}")
         return self
 
 
@@ -145,9 +153,9 @@ def child_environment(defaults: Mapping[str, str]) -> dict[str, str]:
     return {**defaults, **os.environ}
 
 
-def ray_is_authenticated() -> bool:
-    """Whether this process was told that Ray asks for a token."""
-    return os.environ.get("RAY_AUTH_MODE") == "token"
+def ray_is_authenticated(defaults: Mapping[str, str] | None = None) -> bool:
+    """Whether Ray asks for a token in this process, or in one of ours that starts with these defaults."""
+    return child_environment(defaults or {}).get("RAY_AUTH_MODE") == "token"
 
 
 def _explain(table: str, invalid: ValidationError) -> str:

@@ -130,7 +130,7 @@ def test_an_unknown_flag_names_the_nearest() -> None:
         (client, {"tls_cert": "c", "tls_ca": "a"}, "client.tls_cert and client.tls_key"),
         (client, {"tls_key": "k"}, "client.tls_cert and client.tls_key"),
         (client, {"tls_cert": "c", "tls_key": "k"}, "client.tls_cert needs client.tls_ca"),
-        (server, {"engine": "slurm"}, "server.engine must be embedded"),
+        (server, {"engine": "slurm"}, "server.engine: Input should be 'embedded' or 'ray'"),
         (server, {"tls_cert": "c"}, "server.tls_cert and server.tls_key"),
         (server, {"client_ca": "a"}, "server.client_ca needs"),
         (server, {"max_payload_bytes": 1023}, "server.max_payload_bytes"),

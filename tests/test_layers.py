@@ -55,6 +55,17 @@ BANNED: dict[str, tuple[str, ...]] = {
     "splitrt/train": ("grpc", "ray", "splitrt.device", "splitrt.server", "splitrt.rpc", *TOP),
     "splitrt/partition": ("grpc", "ray", "splitrt.device", "splitrt.server", "splitrt.train", "splitrt.rpc", *TOP),
     "splitrt/netem": (*FRAMEWORKS, *ROLES, *TOP, "splitrt.rpc", "splitrt.bundle"),
+    "splitrt/metrics": (
+        *FRAMEWORKS,
+        *ROLES,
+        *TOP,
+        "asyncio",
+        "splitrt.rpc",
+        "splitrt.codec",
+        "splitrt.policy",
+        "splitrt.nn",
+        "splitrt.bundle",
+    ),
     "head_models": ("grpc", "ray", "tail_models", *ROLES, *TOP, "splitrt.rpc", "splitrt.codec", "splitrt.policy"),
     "tail_models": ("grpc", "ray", "head_models", *ROLES, *TOP, "splitrt.rpc", "splitrt.codec", "splitrt.policy"),
 }
@@ -116,10 +127,10 @@ def test_nothing_loads_pickles() -> None:
     [
         ("splitrt", ("torch", "ray", "numpy", "grpc", "onnxruntime")),
         ("splitrt.cli", ("torch", "ray", "matplotlib", "grpc", "onnxruntime", "numpy")),
-        ("splitrt.device.client", ("torch", "ray", "matplotlib", "skimage")),
-        ("splitrt.device.sync", ("torch", "ray", "matplotlib", "skimage")),
+        ("splitrt.device.client", ("torch", "ray", "matplotlib", "skimage", "opentelemetry")),
+        ("splitrt.device.sync", ("torch", "ray", "matplotlib", "skimage", "opentelemetry")),
         ("splitrt.device.generation", ("ray", "matplotlib", "onnxruntime", "transformers")),
-        ("splitrt.server.serve", ("torch", "ray", "matplotlib", "skimage")),
+        ("splitrt.server.serve", ("torch", "ray", "matplotlib", "skimage", "opentelemetry")),
         ("splitrt.bench.demo", ("torch", "ray")),
     ],
 )

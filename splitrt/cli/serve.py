@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -31,15 +31,16 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Where torch runs them: cpu, cuda, cuda:1, mps.")] = None,
     reflection: Annotated[bool | None, typer.Option("--reflection", help="Offer gRPC reflection.")] = None,
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of the Prometheus endpoint.")] = None,
+    log: Annotated[Literal["text", "json"], typer.Option(help="Lines on standard error: text, or json.")] = "text",
 ) -> None:
     """Serve tails. Ends on SIGINT or SIGTERM, after the frames that were admitted are answered.
 
     Example: splitrt serve photos --listen 0.0.0.0:7070 --tls-cert server.pem --tls-key server.key
     """
     import asyncio
-    import logging
 
     from splitrt.config import ServerConfig, read_settings
+    from splitrt.logs import log_to_stderr
 
     flags: dict[str, Any] = {
         "bundles": tuple(bundles) if bundles else None,
@@ -58,7 +59,7 @@ def serve(
         "reflection": reflection,
         "metrics": metrics,
     }
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(log)
     asyncio.run(_serve(read_settings(ServerConfig, "server", config, flags)))
 
 

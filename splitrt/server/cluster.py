@@ -23,7 +23,7 @@ from typing import Any, Self
 
 from pydantic import SecretStr
 
-from splitrt.config import ServerConfig, child_environment
+from splitrt.config import ServerConfig, child_environment, ray_is_authenticated
 from splitrt.errors import BundleError, EngineError
 
 PROGRAM = "from splitrt.server.ray import control; control()"
@@ -107,6 +107,8 @@ class Cluster:
                 "credential": self._credential.get_secret_value(),
             }
         )
+        if self._config.ray_address is None and not ray_is_authenticated(ENVIRONMENT):
+            log.warning("RAY_AUTH_MODE is not token: whoever reaches this machine's ports can run code in the cluster")
         first = await self._hear()
         if first is not None and "ready" in first:
             self.address = first["ready"]

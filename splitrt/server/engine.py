@@ -44,8 +44,17 @@ class Target(Protocol):
     @property
     def ready(self) -> int: ...
 
+    @property
+    def sessions(self) -> int:
+        """Texts that are kept."""
+        ...
+
 
 class Engine(Protocol):
+    @property
+    def cluster(self) -> str:
+        """Where others join the cluster that this runs on; empty in this process."""
+
     def tails(self, name: str) -> AbstractAsyncContextManager[Served]:
         """Raises BundleError, ModelNotFound or EngineError where the bundle cannot be run."""
 
@@ -58,6 +67,8 @@ class Engine(Protocol):
 
 class Embedded:
     """In this process."""
+
+    cluster = ""
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
@@ -87,6 +98,10 @@ class OnRay:
     def __init__(self, config: ServerConfig, cluster: Cluster, credential: SecretStr) -> None:
         self._config, self._cluster, self._credential = config, cluster, credential
         self._max_message_bytes = 4 * config.max_payload_bytes
+
+    @property
+    def cluster(self) -> str:
+        return self._cluster.address
 
     @asynccontextmanager
     async def tails(self, name: str) -> AsyncIterator[Served]:

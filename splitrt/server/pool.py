@@ -36,6 +36,9 @@ class TailPool(Protocol):
     def queued(self) -> int:
         """Frames waiting for a tail."""
 
+    def oldest_s(self) -> float:
+        """For how long the oldest of them has waited."""
+
 
 class EmbeddedPool:
     """A tail in this process, on one thread, as a context manager.
@@ -77,6 +80,9 @@ class EmbeddedPool:
 
     def queued(self) -> int:
         return len(self._admission)
+
+    def oldest_s(self) -> float:
+        return self._admission.oldest_s(self._clock())
 
     async def submit(self, work: Work) -> Outcome:
         ticket = Ticket(work, asyncio.get_running_loop().create_future())

@@ -40,6 +40,8 @@ OBJECT_STORE_BYTES = 80 << 20  # nothing of ours is ever in it
 SCALE_UP_S, SCALE_DOWN_S = 2.0, 60.0
 CPU_SLACK = 1e-6
 KNOCK_S = 3.0
+# Where replicas of a cluster of our own listen. Ray replaces 127.0.0.1 by the node's address.
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
 
 
 class Tail:
@@ -167,7 +169,7 @@ def _join(config: ServerConfig) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
+                _node_ip_address=LOOPBACK,
                 **quiet,
             )
         else:
@@ -243,7 +245,7 @@ class _Control:
         self._starting.discard(name)
         self._told.pop(name, None)
         if self._config.ray_address is None:  # a joined cluster's applications are not ours to end
-            serve.delete(name)
+            serve.delete(name, _blocking=False)
 
     def _look(self) -> None:
         try:
@@ -263,7 +265,7 @@ class _Control:
                 messages = [one.message for one in applications[name].deployments.values()]
                 _say(self._speak, {"failed": _cause([*messages, applications[name].message]), "app": name})
                 if self._config.ray_address is None:
-                    serve.delete(name)
+                    serve.delete(name, _blocking=False)
             elif state == "RUNNING":
                 self._starting.discard(name)
                 self._told[name] = []

@@ -15,6 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from splitrt.config import ServerConfig
 from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import ServerMetrics
+from splitrt.metrics.certificates import expiry_s
+from splitrt.metrics.endpoint import endpoint
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
 from splitrt.server.auth import call_principal
@@ -33,6 +35,8 @@ class RunningServer:
     address: str  # host:port as bound
     gateway: Gateway
     metrics: ServerMetrics
+    cluster: str = ""  # the Ray cluster that tails run on
+    scraped_at: str | None = None  # host:port of the Prometheus endpoint, as bound
 
     @property
     def golden_difference(self) -> float:
@@ -54,13 +58,15 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         gateway = Gateway(config, catalogue, metrics)
         server, checker = _server(config, gateway, engine)
         address = _listen(config, server)
+        _watch_certificates(config, metrics)
         await gateway.offer(config.bundles)
+        scraped_at = None
         if config.metrics:
-            stack.enter_context(_exporter(config.metrics, metrics))
+            scraped_at = stack.enter_context(endpoint(config.metrics, metrics.registry, "server.metrics"))
         await server.start()
         telling = asyncio.create_task(_tell_health(catalogue, checker))
         try:
-            yield RunningServer(address, gateway, metrics)
+            yield RunningServer(address, gateway, metrics, engine.cluster, scraped_at)
         finally:
             gateway.drain()
             telling.cancel()
@@ -130,31 +136,18 @@ def _credentials(config: ServerConfig) -> Any:
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
 
 
+def _watch_certificates(config: ServerConfig, metrics: ServerMetrics) -> None:
+    for use, key, path in (("server", "tls_cert", config.tls_cert), ("client_ca", "client_ca", config.client_ca)):
+        if path is None:
+            continue
+        try:
+            metrics.cert_expiry.labels(use).set(expiry_s(_read(key, path)))
+        except ValueError as error:
+            raise ConfigError(f"server.{key} must hold certificates in PEM, {path} does not: {error}") from error
+
+
 def _read(key: str, path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"server.{key} must be a readable file, got {path}: {error.strerror}") from error
-
-
-def _exporter(address: str, metrics: ServerMetrics) -> Any:
-    """The Prometheus endpoint as a context manager."""
-    from contextlib import contextmanager
-
-    from prometheus_client import start_http_server
-
-    @contextmanager
-    def running() -> Any:
-        host, _, port = address.rpartition(":")
-        try:
-            httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
-        except (OSError, ValueError) as error:
-            raise EngineError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
-        try:
-            yield
-        finally:
-            httpd.shutdown()
-            httpd.server_close()
-            thread.join()
-
-    return running()
