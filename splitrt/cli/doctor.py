@@ -55,8 +55,9 @@ def doctor(
 ) -> None:
     """Check this machine, and a server; exit 1 where something that is needed does not hold.
 
+    With --init-tls it makes what a server and its devices need for TLS instead, and checks nothing.
+
     Example: splitrt doctor --server edge.example:7070
-    Example: splitrt doctor --init-tls tls --name edge.example --device camera-1
     """
     import asyncio
 
