@@ -52,6 +52,9 @@ class ServerConfig(Table):
     max_streams: int = Field(1024, ge=1)
     max_queue_frames: int = Field(256, ge=1)
     max_batch: int = Field(16, ge=1, le=1024)
+    max_batch_ms: float = Field(
+        50.0, gt=0
+    )  # what a batch may take, by what was measured: smaller ones where it took more
     max_sessions: int = Field(64, ge=1)  # texts of a language bundle whose keys and values are kept
     session_ttl_s: float = Field(600.0, gt=0)  # a text that nobody asked about for so long is forgotten
     hello_timeout_s: float = Field(5.0, gt=0)

@@ -29,7 +29,8 @@ from splitrt.errors import BundleError, EngineError
 PROGRAM = "from splitrt.server.ray import control; control()"
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_AUTH_MODE": "token"}
 REPLICA_KEYS = {
-    "bundles_dir", "threads", "runner", "device", "max_payload_bytes", "max_queue_frames", "max_batch", "max_streams",
+    "bundles_dir", "threads", "runner", "device", "max_payload_bytes", "max_queue_frames", "max_batch", "max_batch_ms",
+    "max_streams",
     "max_sessions", "session_ttl_s", "hello_timeout_s", "drain_grace_s",
 }  # fmt: skip
 CLUSTER_KEYS = {"ray_address", "replicas", "max_replicas", "replica_cpus", "replica_gpus", "drain_grace_s"}
