@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import typer
 import yaml
 
@@ -23,38 +22,19 @@ METRICS_PORT = 9464  # splitrt has no default; all files name the same
 SETTINGS = {f"SPLITRT_SERVER_{key.upper()}" for key in ServerConfig.model_fields}
 SETTINGS |= {f"SPLITRT_CLIENT_{key.upper()}" for key in ClientConfig.model_fields}
 
-HAS_RAY_ENGINE = "ray_address" in ServerConfig.model_fields
-RAY_OPTIONS = ("--ray-address",)
-RAY_SETTINGS = {"SPLITRT_SERVER_REPLICA_TOKEN"}
-needs_ray_engine = pytest.mark.skipif(not HAS_RAY_ENGINE, reason="server.ray_address: this version has no Ray engine")
-
 
 def parse_command(words: Sequence[str]) -> dict[str, Any]:
     """Parameters of a `splitrt` command line. Raises click's error where a command or an option does not exist."""
     program, command, *arguments = words
     assert program == "splitrt", words
-    if not HAS_RAY_ENGINE:
-        arguments = without(arguments, RAY_OPTIONS)
     group: Any = typer.main.get_command(app)
     context = group.commands[command].make_context(command, arguments)
     return {"command": command, **context.params}
 
 
-def without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
-    """The same without these options and their values."""
-    kept, words = [], iter(arguments)
-    for word in words:
-        if word in options:
-            next(words)
-        else:
-            kept.append(word)
-    return kept
-
-
 def unknown_settings(names: Iterable[str]) -> set[str]:
     """Names that look like settings of splitrt and are none: it would refuse to start."""
-    known = SETTINGS if HAS_RAY_ENGINE else SETTINGS | RAY_SETTINGS
-    return {name for name in names if name.startswith("SPLITRT_")} - known
+    return {name for name in names if name.startswith("SPLITRT_")} - SETTINGS
 
 
 def documents(text: str) -> list[Any]:

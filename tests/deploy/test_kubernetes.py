@@ -124,9 +124,8 @@ def test_the_gateways_command_exists_and_its_settings_are_known() -> None:
     flags = parse_command(["splitrt", *gateway["args"]])
     assert flags["engine"] == "ray"
     assert flags["metrics"] == f"0.0.0.0:{METRICS_PORT}"
-    address = gateway["args"][gateway["args"].index("--ray-address") + 1]
-    assert address == "splitrt-head-svc:6379"
-    assert f"--address={address}" in container("ray-node")["command"]
+    assert flags["ray_address"] == "splitrt-head-svc:6379"
+    assert f"--address={flags['ray_address']}" in container("ray-node")["command"]
     assert objects("RayService")[0]["metadata"]["name"] == "splitrt"  # KubeRay names the head's service after it
     for _, one in containers():
         assert not unknown_settings(environment(one))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deployed import DEPLOY, at, documents, needs_ray_engine
+from deployed import DEPLOY, at, documents
 
 from splitrt.bundle import find_bundle
 from splitrt.config import ServerConfig
@@ -35,7 +35,6 @@ def test_ray_serve_itself_listens_nowhere() -> None:
     assert {one["route_prefix"] for one in CONFIG["applications"]} == {None}
 
 
-@needs_ray_engine
 def test_the_program_and_its_arguments_exist() -> None:
     for one in CONFIG["applications"]:
         module, _, name = one["import_path"].partition(":")
