@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from splitrt.config import ServerConfig
 
 
 def serve(
@@ -35,6 +39,8 @@ def serve(
 ) -> None:
     """Serve tails. Ends on SIGINT or SIGTERM, after the frames that were admitted are answered.
 
+    SIGHUP: the file and the certificates are read again; see docs/configuration.md for what may change.
+
     Example: splitrt serve photos --listen 0.0.0.0:7070 --tls-cert server.pem --tls-key server.key
     """
     import asyncio
@@ -60,7 +66,7 @@ def serve(
         "metrics": metrics,
     }
     log_to_stderr(log)
-    asyncio.run(_serve(read_settings(ServerConfig, "server", config, flags)))
+    asyncio.run(_serve(lambda: read_settings(ServerConfig, "server", config, flags)))
 
 
 def _tokens(pairs: list[str]) -> dict[str, str]:
@@ -72,17 +78,21 @@ def _tokens(pairs: list[str]) -> dict[str, str]:
     return tokens
 
 
-async def _serve(config: Any) -> None:
+async def _serve(read: Callable[[], ServerConfig]) -> None:
     import asyncio
     import signal
 
+    from splitrt.server.reload import reload_whenever
     from splitrt.server.serve import serve as serving
 
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(config) as server:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+    async with serving(read()) as server:
         names = ", ".join(server.gateway.catalogue.names)
         print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
+        reloading = asyncio.create_task(reload_whenever(reload, server, read))
         await stop.wait()
+        reloading.cancel()
         print("draining", flush=True)

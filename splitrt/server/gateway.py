@@ -28,14 +28,9 @@ class Gateway:
         catalogue: Catalogue,
         metrics: ServerMetrics,
     ) -> None:
-        self.config = config
+        self.reconfigure(config)
         self.metrics = metrics
         self.catalogue = catalogue
-        self.limits = Limits(
-            max_payload_bytes=config.max_payload_bytes,
-            max_deadline_ms=config.max_deadline_ms,
-            max_in_flight=config.max_in_flight,
-        )
         self.draining = asyncio.Event()
         self._sessions: dict[Session, ExitStack] = {}
         metrics.ready.set_function(lambda: float(not self.draining.is_set() and catalogue.is_ready))
@@ -51,6 +46,15 @@ class Gateway:
         await self.catalogue.offer(names)
         for one in self.catalogue.served.values():
             self.metrics.of(one.bundle.manifest.name, one.bundle.manifest.version)
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Calls look here for what holds. A stream keeps the limits that its welcome told."""
+        self.config = config
+        self.limits = Limits(
+            max_payload_bytes=config.max_payload_bytes,
+            max_deadline_ms=config.max_deadline_ms,
+            max_in_flight=config.max_in_flight,
+        )
 
     def open(
         self,
