@@ -29,8 +29,13 @@ def read_photograph(path: Path) -> UInt8:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Every photograph below a folder, sorted. Raises InvalidInput where there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPHS)
+    """Every photograph below a folder, sorted, but for hidden folders. Raises InvalidInput where there is none."""
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PHOTOGRAPHS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not found:
         raise InvalidInput(f"a folder with photographs ({', '.join(sorted(PHOTOGRAPHS))}) is wanted, {folder} has none")
     return found
