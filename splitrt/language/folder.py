@@ -9,7 +9,7 @@ Every size is checked against the configuration before a tensor is allocated.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,14 +43,14 @@ def load_folder(folder: Path, device: str = "cpu") -> Decoder:
     if "model_type" in config:
         files, named, prefix = _files(folder), _hugging_face(config), "model."
         names = {name: name if name.startswith("lm_head") else prefix + name for name in named.shapes()}
-        return Decoder(named, _read(files, named, names.__getitem__), device)
+        return Decoder(named, read_weights(files, named.shapes(), names.__getitem__), device)
     return load_stories(folder / "config.json", folder / "model.safetensors", device)
 
 
 def load_stories(config_file: Path, weights_file: Path, device: str = "cpu") -> Decoder:
     """llama2.c's layout: one file of settings, one of weights, pairs of RoPE interleaved."""
     config = _stories(read_json(config_file))
-    return Decoder(config, _read([weights_file], config, _stories_name), device)
+    return Decoder(config, read_weights([weights_file], config.shapes(), _stories_name), device)
 
 
 def end_tokens(folder: Path) -> tuple[int, ...]:
@@ -157,11 +157,13 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _read(files: list[Path], config: DecoderConfig, their_name: Callable[[str], str]) -> dict[str, Tensor]:
-    """Tensors by our names; what the files hold beyond them stays unread."""
+def read_weights(
+    files: Sequence[Path], shapes: Mapping[str, tuple[int, ...]], their_name: Callable[[str], str] = str
+) -> dict[str, Tensor]:
+    """Tensors by our names, shapes checked before they are read; what the files hold beyond them stays unread."""
     from safetensors import SafetensorError, safe_open
 
-    wanted = {their_name(name): (name, shape) for name, shape in config.shapes().items()}
+    wanted = {their_name(name): (name, shape) for name, shape in shapes.items()}
     found: dict[str, Tensor] = {}
     for file in files:
         if file.is_symlink() or file.suffix != ".safetensors":
