@@ -85,6 +85,14 @@ class Mixture(nn.Module):
         mixed_BHTE = _attend(queries(device, config, "both", x_BTD, turns), both, states, verified_BT, config.window)
         return head(device, rest_of_block(device, "both", x_BTD, mixed_BHTE))
 
+    def begun(self) -> list[nn.Parameter]:
+        """What began as a decoder's."""
+        return [weight for name, weight in self.device.items() if name.replace("/", ".") in BEGINS_AS]
+
+    def fresh(self) -> list[nn.Parameter]:
+        rest = [weight for name, weight in self.device.items() if name.replace("/", ".") not in BEGINS_AS]
+        return [*rest, *self.server.values()]
+
     def weights(self, part: nn.ParameterDict) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in _named(part).items()}
 

@@ -51,6 +51,7 @@ class MoaRecipe(Table):
     batch: int = Field(ge=1, le=1024)
     steps: int = Field(ge=1)
     learning_rate: float = Field(gt=0, le=0.1)
+    fresh_share: float = Field(1.0, gt=0, le=100)  # of the learning rate, for what does not begin as the drafter
     weight_decay: float = Field(0.1, ge=0, le=1)
     strides: tuple[int, int] = (2, 10)
     outages: float = Field(0.1, ge=0, le=1)
@@ -139,10 +140,11 @@ def fit_moa(
     torch.manual_seed(recipe.seed)
     mixture = Mixture(recipe.config(target, control), control.named())
     parts: list[nn.Module] = [mixture, control]
-    optimiser = torch.optim.AdamW(
-        [parameter for part in parts for parameter in part.parameters()],
-        lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay,
-    )  # fmt: skip
+    groups = [
+        {"params": [*control.parameters(), *mixture.begun()], "share": 1.0},
+        {"params": mixture.fresh(), "share": recipe.fresh_share},
+    ]
+    optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     curve: Curve = []
     if checkpoint.is_file():
         curve = load_checkpoint(checkpoint, parts, optimiser)
@@ -157,7 +159,7 @@ def fit_moa(
             p_BTV = p_BTV.softmax(-1)
         losses = [cross_entropy_to(p_BTV, q) for q in (mixture(x_BT, cached_BTLC, verified_BT), control(x_BT))]
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _rate(step, recipe.steps)
+            group["lr"] = recipe.learning_rate * group["share"] * _rate(step, recipe.steps)
         optimiser.zero_grad()
         sum(losses).backward()  # type: ignore[union-attr]
         for part in parts:

@@ -235,7 +235,19 @@ def test_a_verdict_that_is_none_of_the_drafts_is_refused(bench: Bench) -> None:
             asyncio.run(exhaust(bench, link))
 
 
-async def exhaust(bench: Bench, link: ScriptedVerifierLink) -> None:
-    drafter = ModelDrafter(bench.draft)
+def test_states_that_cannot_be_are_refused(bench: Bench) -> None:
+    config, _ = bench.bundle.moa()
+    for states in (bytes(config.state_bytes - 1), bytes(config.state_bytes * (config.window + 1)), b"\xff" * 28):
+
+        def lie(one: object, states: bytes = states) -> Verdict:
+            return Verdict(round=one.round, base=one.base, tokens=(5,), states=states)  # type: ignore[attr-defined]
+
+        link = ScriptedVerifierLink(lie, Opened(context=160, max_nodes=MAX_NODES))
+        with pytest.raises(InvalidInput, match="state"):
+            asyncio.run(exhaust(bench, link, MoaDrafter(*bench.bundle.moa())))
+
+
+async def exhaust(bench: Bench, link: ScriptedVerifierLink, drafter: Drafter | None = None) -> None:
+    drafter = drafter or ModelDrafter(bench.draft)
     async for _ in Generation(bench.bundle, bench.tokenizer, drafter, wish(Sampling()), lambda _: link).events():
         pass
