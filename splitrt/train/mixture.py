@@ -130,5 +130,5 @@ def _first(name: str, shape: tuple[int, ...]) -> Tensor:
     if name.endswith("bias"):
         return 0.5 * torch.randn(shape)
     scale = 0.02 if "embed" in name else shape[-1] ** -0.5
-    scale *= 0.1 if name.startswith("states.") else 1.0  # what states add is little at first
+    scale *= 0.3 if name.startswith("states.") else 1.0  # what states add is little at first
     return scale * torch.randn(shape)
