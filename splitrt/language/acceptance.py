@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from splitrt.language.context import Context
-from splitrt.language.decoder import Decoder
 from splitrt.language.draft import Drafter, chain
 from splitrt.language.moa import MoaDrafter
+from splitrt.language.model import Model
 from splitrt.language.sampling import Sampling
 from splitrt.language.states import StateMaker
 from splitrt.language.target import verify
@@ -31,7 +31,7 @@ class Played:
 
 
 def play(
-    target: Decoder,
+    target: Model,
     drafter: Drafter,
     prompt: Sequence[int],
     sampling: Sampling,

@@ -32,8 +32,8 @@ from splitrt.manifest import NAME, VERSION
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from splitrt.language.decoder import Decoder
     from splitrt.language.moa import MoaConfig
+    from splitrt.language.model import Model
     from splitrt.language.states import StateMaker
     from splitrt.language.tokens import Tokenizer
 
@@ -94,7 +94,7 @@ class LanguageBundle:
 
         return load_tokenizer(self.folder / "tokenizer.json")
 
-    def model(self, half: Literal["draft", "target", "control"], device: str = "cpu") -> Decoder:
+    def model(self, half: Literal["draft", "target", "control"], device: str = "cpu") -> Model:
         """Raises BundleError where the half is not here or its vocabulary is not the tokenizer's."""
         from splitrt.language.folder import load_folder
 
@@ -112,7 +112,7 @@ class LanguageBundle:
         config = read_moa_config(self.folder / "moa" / "config.json")
         return config, read_weights([self.folder / "moa" / "model.safetensors"], config.shapes())
 
-    def state_maker(self, target: Decoder) -> StateMaker | None:
+    def state_maker(self, target: Model) -> StateMaker | None:
         """The server's part of it; None where the bundle has none."""
         from splitrt.language.folder import read_weights
         from splitrt.language.moa import read_moa_config

@@ -208,21 +208,3 @@ class Decoder:
             cos_PE, sin_PE = self.config.rope.tables(self.config.head_dim, self._turned)
             self._cos_PE, self._sin_PE = cos_PE.to(self.device), sin_PE.to(self.device)
         return self._cos_PE, self._sin_PE
-
-
-def row_difference(model: Decoder, tokens: int = 40) -> float:
-    """Largest difference between logits of tokens read one at a time, in chunks and as a tree of two branches: 0.0
-    where this machine's kernels are exact in the sense above.
-    """
-    tokens = min(tokens, model.config.context - 1)
-    ids = [(7 * place + place * place) % model.config.vocabulary for place in range(tokens)]
-    alone, together = model.cache(), model.cache()
-    one_TV = torch.cat([model.read([one], alone) for one in ids])
-    half = tokens // 2
-    chunk_TV = model.read(ids[:half], together)
-    tail = ids[half:]
-    doubled = [one for one in tail for _ in range(2)]  # a branch of every other node, each followed by its own
-    parents = [max(-1, node - 2) if node > 1 else -1 for node in range(len(doubled))]
-    tree_TV = model.read(doubled, together, parents)
-    differences = [chunk_TV - one_TV[:half], tree_TV[0::2] - one_TV[half:], tree_TV[1::2] - one_TV[half:]]
-    return max(float(difference.abs().max()) for difference in differences if len(difference))

@@ -1,6 +1,6 @@
 """A decoder out of a folder: Hugging Face's layout, or llama2.c's names as in stories260K. Safetensors only.
 
-    config.json                       {"model_type": "llama" | "qwen2" | "qwen3" | "mistral", ...}
+    config.json                       {"model_type": "llama" | "qwen2" | "qwen3" | "mistral", ...}; others: `adapter`
     model.safetensors                 or model.safetensors.index.json and the shards that it names
 
 Every size is checked against the configuration before a tensor is allocated.
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from splitrt.errors import BundleError, ConfigError
 from splitrt.language.decoder import Decoder, DecoderConfig
+from splitrt.language.model import Model
 from splitrt.language.rope import Rope, read_rope
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
@@ -37,9 +38,13 @@ STORIES_NAMES = {
 }
 
 
-def load_folder(folder: Path, device: str = "cpu") -> Decoder:
-    """Raises BundleError where files are missing or disagree, ConfigError on an architecture that is not known."""
+def load_folder(folder: Path, device: str = "cpu") -> Model:
+    """Raises BundleError where files are missing or disagree, ConfigError on an architecture that cannot be served."""
     config = read_json(folder / "config.json")
+    if "model_type" in config and config["model_type"] not in ARCHITECTURES:
+        from splitrt.language.adapter import load_adapter
+
+        return load_adapter(folder, config, device)
     if "model_type" in config:
         files, named, prefix = _files(folder), _hugging_face(config), "model."
         names = {name: name if name.startswith("lm_head") else prefix + name for name in named.shapes()}
@@ -77,8 +82,6 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _hugging_face(config: Mapping[str, Any]) -> DecoderConfig:
     kind = config["model_type"]
-    if kind not in ARCHITECTURES:
-        raise ConfigError(f"model_type must be one of {', '.join(ARCHITECTURES)}, got {str(kind)[:64]!r}")
     if config.get("hidden_act", "silu") != "silu":
         raise ConfigError(f"hidden_act must be silu, got {str(config['hidden_act'])[:64]!r}")
     bias = bool(config.get("attention_bias", False))

@@ -19,6 +19,7 @@ from splitrt.errors import BundleError
 from splitrt.language.cache import Cache
 from splitrt.language.decoder import Decoder
 from splitrt.language.moa import MoaConfig, Weights, norm, packed_state
+from splitrt.language.model import Model
 
 
 def state_shapes(config: MoaConfig) -> dict[str, tuple[int, ...]]:
@@ -53,8 +54,10 @@ def states_of(weights: Weights, config: MoaConfig, cached_TLC: Tensor) -> Tensor
 class StateMaker:
     """Of one target."""
 
-    def __init__(self, config: MoaConfig, weights: Mapping[str, Tensor], target: Decoder) -> None:
+    def __init__(self, config: MoaConfig, weights: Mapping[str, Tensor], target: Model) -> None:
         """Raises BundleError where it was not made for this target."""
+        if not isinstance(target, Decoder):
+            raise BundleError("states must be of a target of ours: keys are turned back by its positions")
         given = (target.config.layers, 2 * target.config.kv_heads * target.config.head_dim)
         if given != (config.layers, config.cached):
             raise BundleError(

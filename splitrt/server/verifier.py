@@ -17,8 +17,8 @@ from torch import Tensor
 from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.context import Context
-from splitrt.language.decoder import row_difference
 from splitrt.language.draft import ModelDrafter, chain
+from splitrt.language.model import row_difference
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify

@@ -105,7 +105,8 @@ def _attend(q_BHTE: Tensor, both: Seen, states: Seen, verified_BT: Tensor, windo
     scores_BHTS = q_BHTE @ both.k_BHSE.transpose(2, 3) + seen_B1TS * (q_BHTE @ states.k_BHSE.transpose(2, 3))
     scores_BHTS = scores_BHTS * q_BHTE.shape[-1] ** -0.5
     share_BHTS = scores_BHTS.masked_fill(places_T > places_T[:, None], -torch.inf).softmax(-1)
-    return share_BHTS @ both.v_BHSE + (share_BHTS * seen_B1TS) @ states.v_BHSE
+    mixed_BHTE: Tensor = share_BHTS @ both.v_BHSE + (share_BHTS * seen_B1TS) @ states.v_BHSE
+    return mixed_BHTE
 
 
 def verified_at(batch: int, tokens: int, strides: tuple[int, int], outages: float, draw: torch.Generator) -> Tensor:

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language, make_language
+from splitrt.language.decoder import Decoder
 from splitrt.language.moa import MoaConfig
 from splitrt.language.tokens import StoriesTokenizer
 from splitrt.manifest import NAME, VERSION
@@ -185,14 +186,22 @@ def _rate(step: int, steps: int) -> float:
 
 
 def thinker_of(bundle: LanguageBundle) -> Thinker:
-    served = bundle.model("target")
+    served = decoder_of(bundle, "target")
     thinker = Thinker(served.config)
     thinker.take(served.named())
     return thinker.eval().requires_grad_(False)
 
 
 def reader_of(bundle: LanguageBundle, half: Literal["draft", "target"]) -> Reader:
-    served = bundle.model(half)
+    served = decoder_of(bundle, half)
     reader = Reader(served.config)
     reader.take(served.named())
     return reader
+
+
+def decoder_of(bundle: LanguageBundle, half: Literal["draft", "target"]) -> Decoder:
+    """Raises ConfigError where it is not one of ours."""
+    served = bundle.model(half)
+    if not isinstance(served, Decoder):
+        raise ConfigError(f"a recipe of kind moa must have a {half} of a kind of ours, {bundle.name} has another")
+    return served

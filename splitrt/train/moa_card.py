@@ -45,7 +45,6 @@ def write_moa_card(folder: Path, before: LanguageBundle, recipe: MoaRecipe, held
         alone = play(target, MoaDrafter(config, weights), prompt, sampling, min(TOKENS, room), DRAFTED)
         sums["without"] = sums.get("without", Played(0, 0)) + alone
     rate = {name: f"{played.tokens_per_round:.2f}" for name, played in sums.items()}
-    control = sum(weight.numel() for weight in made.model("control").named().values())
     is_better = sums["moa"].tokens_per_round > sums["control"].tokens_per_round
     old = (before.folder / "README.md").read_text() if (before.folder / "README.md").is_file() else ""
     kept = [line for line in old.split("## A drafter")[0].splitlines() if "Mixture of Attentions" not in line]
@@ -56,7 +55,7 @@ def write_moa_card(folder: Path, before: LanguageBundle, recipe: MoaRecipe, held
         "",
         f"Mixture of Attentions (arXiv:2410.03804), {recipe.steps} steps by `splitrt train`, on the same text and no "
         "other; target and drafter as before, byte for byte. "
-        f"{config.touched:,} parameters are touched a drafted token, the independent drafter has {control:,}; "
+        f"{config.touched:,} parameters are touched a drafted token, as of an independent drafter of its width; "
         f"{config.state_bytes} bytes of state a verified token, at most the last {config.window} at once. Not as in "
         "the paper: the second block attends to states and to its own tokens together, and embedding and head are the "
         "drafter's own.",

@@ -12,8 +12,8 @@ pytest.importorskip("torch", reason="needs the torch extra")
 
 from splitrt.language.bundle import find_language, is_language, load_language  # noqa: E402
 from splitrt.language.context import Context  # noqa: E402
-from splitrt.language.decoder import row_difference  # noqa: E402
 from splitrt.language.draft import ModelDrafter, chain  # noqa: E402
+from splitrt.language.model import row_difference  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.target import verify  # noqa: E402
