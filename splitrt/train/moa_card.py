@@ -45,7 +45,7 @@ def write_moa_card(folder: Path, before: LanguageBundle, recipe: MoaRecipe, held
         alone = play(target, MoaDrafter(config, weights), prompt, sampling, min(TOKENS, room), DRAFTED)
         sums["without"] = sums.get("without", Played(0, 0)) + alone
     rate = {name: f"{played.tokens_per_round:.2f}" for name, played in sums.items()}
-    is_better = sums["moa"].tokens_per_round > sums["control"].tokens_per_round
+    gain = sums["moa"].tokens_per_round - sums["control"].tokens_per_round
     old = (before.folder / "README.md").read_text() if (before.folder / "README.md").is_file() else ""
     kept = [line for line in old.split("## A drafter")[0].splitlines() if "Mixture of Attentions" not in line]
     title = f"# {recipe.name} {recipe.version}"
@@ -70,6 +70,7 @@ def write_moa_card(folder: Path, before: LanguageBundle, recipe: MoaRecipe, held
         f"| independent, this bundle's (`draft`, trained less) | {rate['draft']} |",
         f"| Mixture of Attentions without states, as in an outage | {rate['without']} |",
         "",
-        "States pay here." if is_better else "States do not pay here.",
+        f"So states are worth {gain:+.2f} tokens a round against the control. `splitrt bench speculate` says on text "
+        "that this card does not read whether that is more than chance.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n")
