@@ -55,7 +55,7 @@ def measure(asked: Asked) -> Claim:
         wire = asyncio.run(_wire(bundle, told, asked))
         proof = check(bundle, told, 50 if asked.quick else 1_200, 32)
         quality = _quality(bundle, told[: 4 if asked.quick else 16])
-    drafters, by_drafter = compare(asked.data, *((8, 32) if asked.quick else (64, 96)))
+    drafters, by_drafter = compare(asked.data, *((8, 32) if asked.quick else (128, 96)))
     mixed = find_language("shakespeare")
     mixed_told = told_by(mixed, asked.data, 2 if asked.quick else 12, 32)
     proof_moa = check(mixed, mixed_told, 8 if asked.quick else 200, 32, ("moa",))

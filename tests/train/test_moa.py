@@ -1,4 +1,4 @@
-"""Recipes for a drafter that sees states: what a round may see, a course that goes on where it ended, a bundle served."""
+"""Recipes for a drafter that sees states: what a round may see, a course that goes on, a bundle that is served."""
 
 from __future__ import annotations
 
