@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast fuzz check bench format clean
+.PHONY: demo test test-fast fuzz check docs bench format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/splitrt demo --plot demo.png
@@ -23,6 +23,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The documentation into site/, a warning being an error; first the pages that are written from commands and results.
+docs: $(VENV)/.dev
+	$(BIN)/python scripts/cli_page.py
+	$(BIN)/python scripts/results_page.py
+	$(BIN)/python -m mkdocs build --strict
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -32,7 +32,13 @@ class ServerConfig(Table):
     listen: str = Field(default="127.0.0.1:7070", pattern=ADDRESS)
     bundles: tuple[str, ...] = ("photos",)
     bundles_dir: Path | None = None  # searched before the bundles that ship with splitrt
-    engine: str = "embedded"
+    engine: Literal["embedded", "ray"] = "embedded"
+    ray_address: str | None = Field(None, pattern=ADDRESS)  # of a cluster to join; none: one of this server's own
+    replicas: int = Field(1, ge=1, le=1024)  # of each bundle version, on Ray
+    max_replicas: int | None = Field(None, ge=1, le=1024)  # given: as many as work asks for, up to this
+    replica_cpus: float = Field(1.0, gt=0, le=1024)
+    replica_gpus: float = Field(0.0, ge=0, le=64)  # fractions share one
+    replica_token: SecretStr | None = None  # what replicas ask of gateways; none: made for a cluster of our own
     threads: int = Field(1, ge=1, le=256)  # of a CPU tail
     runner: Literal["onnx", "torch"] = "onnx"  # what runs tails: torch for GPUs
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:[0-9]+)?|mps)$")  # of torch
@@ -59,8 +65,10 @@ class ServerConfig(Table):
             raise ValueError("server.tls_cert and server.tls_key must be given together")
         if self.client_ca is not None and self.tls_cert is None:
             raise ValueError("server.client_ca needs server.tls_cert and server.tls_key")
-        if self.engine != "embedded":
-            raise ValueError(f"server.engine must be embedded, got {self.engine!r}")
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"server.max_replicas must be at least replicas, {self.replicas}")
+        if self.ray_address is not None and self.replica_token is None and self.engine == "ray":
+            raise ValueError("server.ray_address needs server.replica_token, the same for every gateway and node")
         return self
 
 
@@ -130,6 +138,16 @@ def data_folder(flag: Path | None = None) -> Path | None:
         return flag
     named = os.environ.get(ENV_PREFIX + "DATA")
     return Path(named) if named else None
+
+
+def child_environment(defaults: Mapping[str, str]) -> dict[str, str]:
+    """What a process of ours starts with: this one's environment, and these where it does not say otherwise."""
+    return {**defaults, **os.environ}
+
+
+def ray_is_authenticated() -> bool:
+    """Whether this process was told that Ray asks for a token."""
+    return os.environ.get("RAY_AUTH_MODE") == "token"
 
 
 def _explain(table: str, invalid: ValidationError) -> str:

@@ -13,7 +13,12 @@ def serve(
         list[str] | None, typer.Argument(help="Bundles to serve: names or folders. Default: photos.")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with a [server] table.")] = None,
-    engine: Annotated[str | None, typer.Option(help="Where tails run: embedded, in this process.")] = None,
+    engine: Annotated[str | None, typer.Option(help="Where tails run: embedded, in this process, or ray.")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Ray cluster to join. Default: one of this server's own.")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(help="Replicas of each bundle on Ray.")] = None,
+    max_replicas: Annotated[int | None, typer.Option(help="As many as work asks for, up to this.")] = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to listen on. Default: 127.0.0.1:7070.")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: turns TLS on.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
@@ -39,6 +44,9 @@ def serve(
     flags: dict[str, Any] = {
         "bundles": tuple(bundles) if bundles else None,
         "engine": engine,
+        "ray_address": ray_address,
+        "replicas": replicas,
+        "max_replicas": max_replicas,
         "listen": listen,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
@@ -73,8 +81,7 @@ async def _serve(config: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with serving(config) as server:
-        bundles = [one.bundle.name for one in server.gateway.served] + [one.bundle.name for one in server.verifiers]
-        names = ", ".join(bundles)
+        names = ", ".join(server.gateway.catalogue.names)
         print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
         await stop.wait()
         print("draining", flush=True)

@@ -7,8 +7,9 @@ bundles with their pools, the caps, and the one-way switch to draining.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
 
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
@@ -16,40 +17,39 @@ from splitrt.errors import ModelNotFound, Overloaded, ServerDraining, VersionGon
 from splitrt.language.bundle import LanguageBundle
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc.messages import PROTOCOL, Hello, Limits, Reply
-from splitrt.server.pool import TailPool
+from splitrt.server.catalogue import Catalogue
+from splitrt.server.engine import Served
 from splitrt.server.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One bundle version and the tails that run it."""
-
-    bundle: Bundle
-    pool: TailPool
 
 
 class Gateway:
     def __init__(
         self,
         config: ServerConfig,
-        served: Iterable[Served],
+        catalogue: Catalogue,
         metrics: ServerMetrics,
-        languages: Iterable[LanguageBundle] = (),
     ) -> None:
         self.config = config
         self.metrics = metrics
-        self.served = tuple(served)
-        self.languages = tuple(languages)
+        self.catalogue = catalogue
         self.limits = Limits(
             max_payload_bytes=config.max_payload_bytes,
             max_deadline_ms=config.max_deadline_ms,
             max_in_flight=config.max_in_flight,
         )
         self.draining = asyncio.Event()
-        self._sessions: set[Session] = set()
-        metrics.ready.set(1)
-        for one in self.served:
-            metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
+        self._sessions: dict[Session, ExitStack] = {}
+        metrics.ready.set_function(lambda: float(not self.draining.is_set() and catalogue.is_ready))
+
+    async def offer(self, names: Sequence[str]) -> None:
+        """These bundles and no others from now on; a version that goes ends with its last stream.
+
+        Raises what opening one raises: then nothing has changed.
+        """
+        await self.catalogue.offer(names)
+        for one in self.catalogue.served.values():
+            model = one.bundle.manifest.name
+            self.metrics.queued.labels(model).set_function(partial(self.catalogue.queued, model))
 
     def open(
         self,
@@ -74,26 +74,26 @@ class Gateway:
             deltas=hello.deltas,
             acknowledge=acknowledge if hello.degrades else None,
         )
-        self._sessions.add(session)
+        with ExitStack() as stack:
+            stack.enter_context(self.catalogue.uses.of(one.bundle.name))
+            self._sessions[session] = stack.pop_all()
         self.metrics.streams.set(len(self._sessions))
         return session
 
     def close(self, session: Session) -> None:
         session.abandon()
-        self._sessions.discard(session)
+        self._sessions.pop(session).close()
         self.metrics.streams.set(len(self._sessions))
 
     def drain(self) -> None:
         """From now on: no new streams, no new frames; what was admitted is answered."""
         self.draining.set()
-        self.metrics.ready.set(0)
         for session in self._sessions:
             session.draining = True
 
     def by_digest(self, digest: bytes) -> Bundle | LanguageBundle:
         """Raises ModelNotFound."""
-        bundles: list[Bundle | LanguageBundle] = [*(one.bundle for one in self.served), *self.languages]
-        for bundle in bundles:
+        for bundle in self.catalogue.bundles:
             if bundle.digest == digest:
                 return bundle
         raise ModelNotFound(f"no bundle here has digest {digest[:8].hex()}..")
@@ -101,9 +101,10 @@ class Gateway:
     def _find(self, hello: Hello) -> Served:
         if hello.protocol != PROTOCOL:
             raise VersionMismatch(f"protocol must be {PROTOCOL}, got {hello.protocol}")
-        named = [one for one in self.served if one.bundle.manifest.name == hello.bundle]
+        served = self.catalogue.served.values()
+        named = [one for one in served if one.bundle.manifest.name == hello.bundle]
         if not named:
-            known = ", ".join(sorted({one.bundle.manifest.name for one in self.served}))
+            known = ", ".join(sorted({one.bundle.manifest.name for one in served}))
             raise ModelNotFound(f"bundle must be one of {known}, got {hello.bundle[:64]!r}")
         versions = [one for one in named if one.bundle.manifest.version == hello.version]
         if not versions:

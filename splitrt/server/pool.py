@@ -19,6 +19,7 @@ from typing import Protocol, Self
 from splitrt.errors import RemoteFailure, ServerDraining, SplitError
 from splitrt.server.admission import Admission
 from splitrt.server.captured import CapturedWorker
+from splitrt.server.load import Load
 from splitrt.server.work import Outcome, Ticket, Work
 from splitrt.server.worker import Worker
 
@@ -52,8 +53,10 @@ class EmbeddedPool:
         max_queue_frames: int = 256,
         max_batch: int = 16,
         clock: Callable[[], float] = time.monotonic,
+        load: Load | None = None,
     ) -> None:
-        self._worker = worker
+        """load: is told of every batch."""
+        self._worker, self._load = worker, load
         self._admission = Admission(max_queue_frames)
         self._max_batch = max_batch
         self._clock = clock
@@ -100,7 +103,10 @@ class EmbeddedPool:
                 except Exception:  # the worker answers frames' errors itself: this is a fault of ours
                     log.exception("worker failed on a batch of %d", len(work))
                     outcomes = [Outcome(error=RemoteFailure("the worker failed on this batch"))] * len(work)
-                self._admission.measured(len(batch), self._clock() - started)
+                ran_s = self._clock() - started
+                self._admission.measured(len(batch), ran_s)
+                if self._load is not None:
+                    self._load.ran(ran_s, [started - one.arrived_at for one in work])
                 for ticket, outcome in zip(batch, outcomes, strict=True):
                     if not ticket.done.done():
                         queue_s = started - ticket.work.arrived_at

@@ -41,8 +41,9 @@ class SplitServicer(Servicer):
     async def Describe(self, request: Any, context: Any) -> Any:
         """What is served here."""
         await self._principal(context)
-        bundles = tuple(_info(one.bundle) for one in self._gateway.served)
-        bundles += tuple(_language_info(one) for one in self._gateway.languages)
+        bundles = tuple(
+            _info(one) if isinstance(one, Bundle) else _language_info(one) for one in self._gateway.catalogue.bundles
+        )
         return described_to_wire(Described(server=splitrt.__version__, bundles=bundles, limits=self._gateway.limits))
 
     async def FetchHead(self, request: Any, context: Any) -> AsyncIterator[Any]:
