@@ -9,8 +9,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constr
 demo: $(VENV)/.demo
 	$(BIN)/splitrt demo --plot demo.png
 
+# On both cores, a file at a time; a Ray cluster has the machine for itself.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
+	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not torch and not ray and not slow"

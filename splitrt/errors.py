@@ -119,12 +119,15 @@ class Unauthenticated(SplitError):
 
 
 class Overloaded(SplitError):
+    """`reason` is what was full: stream, streams, queue, time, fairness, tails or unread. It does not travel."""
+
     code = "overloaded"
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_ms: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after_ms: float = 0.0, reason: str = "other") -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+        self.reason = reason
 
 
 class DeadlineExceeded(SplitError):

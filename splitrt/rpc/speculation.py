@@ -67,6 +67,14 @@ class Round:
     drafted: int = 0  # tokens of the drafts that the server then makes itself
     stated: int = 0  # first tokens whose states the device holds
 
+    @property
+    def depth(self) -> int:
+        """Of the draft: 0 where it is empty."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 + (depths[parent] if parent >= 0 else 0))
+        return max(depths, default=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

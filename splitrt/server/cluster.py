@@ -23,13 +23,14 @@ from typing import Any, Self
 
 from pydantic import SecretStr
 
-from splitrt.config import ServerConfig, child_environment
+from splitrt.config import ServerConfig, child_environment, ray_is_authenticated
 from splitrt.errors import BundleError, EngineError
 
 PROGRAM = "from splitrt.server.ray import control; control()"
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_AUTH_MODE": "token"}
 REPLICA_KEYS = {
-    "bundles_dir", "threads", "runner", "device", "max_payload_bytes", "max_queue_frames", "max_batch", "max_streams",
+    "bundles_dir", "threads", "runner", "device", "max_payload_bytes", "max_queue_frames", "max_batch", "max_batch_ms",
+    "max_streams",
     "max_sessions", "session_ttl_s", "hello_timeout_s", "drain_grace_s",
 }  # fmt: skip
 CLUSTER_KEYS = {"ray_address", "replicas", "max_replicas", "replica_cpus", "replica_gpus", "drain_grace_s"}
@@ -107,6 +108,8 @@ class Cluster:
                 "credential": self._credential.get_secret_value(),
             }
         )
+        if self._config.ray_address is None and not ray_is_authenticated(ENVIRONMENT):
+            log.warning("RAY_AUTH_MODE is not token: whoever reaches this machine's ports can run code in the cluster")
         first = await self._hear()
         if first is not None and "ready" in first:
             self.address = first["ready"]

@@ -44,6 +44,11 @@ class Target(Protocol):
     @property
     def ready(self) -> int: ...
 
+    @property
+    def sessions(self) -> int:
+        """Texts that are kept."""
+        ...
+
 
 class Engine(Protocol):
     @property
@@ -73,7 +78,12 @@ class Embedded:
         config = self._config
         worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config)
         difference = await asyncio.to_thread(worker.check_golden)
-        async with EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch) as pool:
+        async with EmbeddedPool(
+            worker,
+            max_queue_frames=config.max_queue_frames,
+            max_batch=config.max_batch,
+            max_batch_s=config.max_batch_ms / 1e3,
+        ) as pool:
             yield Served(worker.bundle, pool, difference, lambda: 1)
 
     @asynccontextmanager

@@ -53,6 +53,11 @@ class Fleet:
     def queued(self) -> int:
         return sum(one.in_flight for one in self._upstreams.values())
 
+    def oldest_s(self) -> float:
+        """Of the frames that a replica has not answered: they wait there, or are being run."""
+        oldest = [at for one in list(self._upstreams.values()) if (at := one.oldest_at) is not None]
+        return max(0.0, self._clock() - min(oldest)) if oldest else 0.0
+
     async def submit(self, work: Work) -> Outcome:
         asked: list[Upstream] = []
         while len(asked) < ASKED_AT_MOST:
@@ -68,7 +73,7 @@ class Fleet:
                 log.warning("%s; frame resubmitted" if len(asked) < ASKED_AT_MOST else "%s twice", error)
         if asked:
             return Outcome(error=RemoteFailure("the tail of this frame went away, and no other answered"))
-        return Outcome(error=Overloaded("overloaded: no tail is ready", retry_after_ms=RETRY_AFTER_MS))
+        return Outcome(error=Overloaded("overloaded: no tail is ready", retry_after_ms=RETRY_AFTER_MS, reason="tails"))
 
     def update(self, addresses: Iterable[str]) -> None:
         """These are the replicas now. New ones are connected to; those gone finish what they have."""

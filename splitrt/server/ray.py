@@ -40,6 +40,8 @@ OBJECT_STORE_BYTES = 80 << 20  # nothing of ours is ever in it
 SCALE_UP_S, SCALE_DOWN_S = 2.0, 60.0
 CPU_SLACK = 1e-6
 KNOCK_S = 3.0
+# Where replicas of a cluster of our own listen. Ray replaces 127.0.0.1 by the node's address.
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
 
 
 class Tail:
@@ -167,7 +169,7 @@ def _join(config: ServerConfig) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
+                _node_ip_address=LOOPBACK,
                 **quiet,
             )
         else:

@@ -41,6 +41,7 @@ class Upstream:
         self._one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
         self._ids = itertools.count(1)
         self._in_flight: dict[int, asyncio.Future[Done]] = {}
+        self._arrived: dict[int, float] = {}  # when each came
         self._elsewhere = 0  # tasks in the replica's queue at its last answer that are not ours
 
     @property
@@ -51,6 +52,11 @@ class Upstream:
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the frame came that has been in flight for longest. Any thread may ask."""
+        return min(list(self._arrived.values()), default=None)
 
     async def open(self) -> None:
         """Raises LinkLost where the replica cannot be reached or does not take the credential."""
@@ -68,12 +74,12 @@ class Upstream:
     async def submit(self, work: Work) -> Outcome:
         """Raises LinkLost where the replica went away under it: whether it ran is not known."""
         number, done = next(self._ids), asyncio.get_running_loop().create_future()
-        self._in_flight[number] = done
+        self._in_flight[number], self._arrived[number] = done, work.arrived_at
         try:
             await self._write(_task(number, work, self._clock()))
             return _outcome(await done, self._clock() - work.arrived_at)
         finally:
-            del self._in_flight[number]
+            del self._in_flight[number], self._arrived[number]
             done.cancel()
             await self._part()
 

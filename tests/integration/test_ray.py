@@ -29,7 +29,7 @@ from splitrt.config import ServerConfig  # noqa: E402
 from splitrt.device.connect import connect_async  # noqa: E402
 from splitrt.device.events import Done, Token  # noqa: E402
 from splitrt.device.language import connect_language  # noqa: E402
-from splitrt.errors import EngineError, VersionGone  # noqa: E402
+from splitrt.errors import ConfigError, EngineError, VersionGone  # noqa: E402
 from splitrt.language.bundle import LanguageBundle  # noqa: E402
 from splitrt.netem import Netem, Shape  # noqa: E402
 from splitrt.rpc import messages  # noqa: E402
@@ -179,6 +179,21 @@ async def test_versions_come_and_go_while_streams_run(server: ServerProcess, pho
         assert second.gateway.catalogue.names == ["photos-4"]
         async with raw_stream(second.address, newer) as new:
             await new.answers(1)
+
+
+@pytest.mark.parametrize(
+    ("args", "wanted"),
+    [
+        ({"replicas": 2}, "args.bundle must be a bundle's name, got None"),
+        ({"bundle": "photos", "replica": 2}, "did you mean 'replicas'"),
+        ({"bundle": "photos", "replicas": 0}, "server.replicas"),
+    ],
+)
+def test_arguments_of_a_declarative_file_are_checked(args: dict[str, Any], wanted: str) -> None:
+    from splitrt.server.ray import app
+
+    with pytest.raises(ConfigError, match=wanted):
+        app(args)
 
 
 @pytest.mark.parametrize(
