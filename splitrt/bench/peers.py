@@ -63,7 +63,7 @@ def http(bundle: str) -> None:
     from splitrt.bundle import find_bundle
     from splitrt.codec.payload import Codec
     from splitrt.config import ServerConfig
-    from splitrt.server.serve import load_worker
+    from splitrt.server.loading import load_worker
     from splitrt.server.work import Work
 
     worker, app = load_worker(find_bundle(bundle), ServerConfig()), FastAPI()

@@ -78,7 +78,7 @@ def verify(folder: Annotated[str, typer.Argument(help="A bundle's folder or name
     from splitrt.config import ClientConfig, ServerConfig
     from splitrt.device.connect import open_device
     from splitrt.output import write_json
-    from splitrt.server.serve import load_worker
+    from splitrt.server.loading import load_worker
 
     bundle = find_bundle(folder)
     head = open_device(bundle, ClientConfig()).check_golden()

@@ -46,6 +46,7 @@ class Link:
 class Statistics:
     tokens: int = 0  # committed
     rounds: int = 0  # verdicts asked for
+    answered: int = 0  # verdicts that came, with those of a server that goes on alone: calls of the target
     drafted: int = 0  # nodes sent
     accepted: int = 0
     provisional: int = 0
@@ -64,6 +65,7 @@ class Statistics:
     seconds: float = 0.0
     accepted_by_depth: list[int] = field(default_factory=list)
     drafted_by_depth: list[int] = field(default_factory=list)
+    rounds_by_mode: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

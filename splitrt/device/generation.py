@@ -182,6 +182,7 @@ class Generation:
         self._asked = _Asked(one, at, sent_bytes, confidences, mode, more)
         statistics = self.statistics
         statistics.rounds += 1
+        statistics.rounds_by_mode[mode] = statistics.rounds_by_mode.get(mode, 0) + 1
         statistics.drafted += len(draft.ids)
         if base - start <= 1:
             statistics.draft_bytes += sent_bytes
@@ -231,6 +232,7 @@ class Generation:
 
     def _learn(self, verdict: Verdict, asked: _Asked) -> None:
         statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
+        statistics.answered += 1
         statistics.server_s += verdict.queue_s + verdict.verify_s
         if asked.is_answered:
             self._pace.went_on(asked.round, verdict)

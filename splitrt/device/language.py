@@ -9,18 +9,20 @@ from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.channels import Channels
-from splitrt.device.events import Event
+from splitrt.device.events import Done, Event
+from splitrt.device.exposure import exposed
 from splitrt.device.fetch_language import language_for
 from splitrt.device.generation import Generation
 from splitrt.device.grpc_verifier import GrpcVerifierLink
 from splitrt.device.pace import Pace
 from splitrt.device.wish import Offline, Wish
-from splitrt.errors import BundleError, ConfigError
+from splitrt.errors import BundleError, ConfigError, SplitError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
 from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
+from splitrt.metrics import TextMetrics
 from splitrt.policy.modes import Mode
 
 DRAFTERS = ("model", "moa", "lookup")
@@ -34,6 +36,7 @@ class LanguageClient:
     ) -> None:
         """Raises BundleError where the drafter's half is not here, ConfigError on an unknown drafter's name."""
         self.bundle, self.config = bundle, config
+        self.metrics = TextMetrics(bundle.manifest.name)
         self.pace = Pace()
         self.channels: Channels | None = None  # shared by its texts, by who closes them
         self.tokenizer = bundle.tokenizer()
@@ -104,8 +107,17 @@ class LanguageClient:
             self.config.connect_timeout_s,
             self.pace,
         )
-        async for event in generation.events():
-            yield event
+        reason = "cancelled"
+        try:
+            async for event in generation.events():
+                if isinstance(event, Done):
+                    reason = event.reason
+                yield event
+        except SplitError as error:
+            reason = error.code
+            raise
+        finally:
+            self.metrics.ended(generation.statistics, reason)
 
 
 @asynccontextmanager
@@ -130,6 +142,7 @@ async def connect_language(
     client = LanguageClient(await language_for(config), config, drafter)
     client.channels = Channels(config)
     try:
-        yield client
+        async with exposed(config, client.metrics.registry):
+            yield client
     finally:
         await client.channels.close()

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
+
 from splitrt.errors import BadFrame, InvalidInput, SplitError
 from splitrt.language.sampling import Sampling
 from splitrt.rpc import status
@@ -65,6 +67,14 @@ class Round:
     drafted: int = 0  # tokens of the drafts that the server then makes itself
     stated: int = 0  # first tokens whose states the device holds
 
+    @property
+    def depth(self) -> int:
+        """Of the draft: 0 where it is empty."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 + (depths[parent] if parent >= 0 else 0))
+        return max(depths, default=0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
@@ -91,6 +101,29 @@ def add_servicer(servicer: Any, server: Any) -> None:
 def open_stub(channel: Any) -> Any:
     """Generate of the server at the channel's far end."""
     return pb_grpc.SpeculateStub(channel)  # type: ignore[no-untyped-call]
+
+
+def add_relay(behaviour: Any, server: Any) -> None:
+    """Generate with messages as they are on the wire, for whoever passes them on."""
+    handler = grpc.stream_stream_rpc_method_handler(behaviour)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(NAME, {"Generate": handler}),))
+
+
+def open_bytes(channel: Any) -> Any:
+    """Generate of the server at the channel's far end, with messages as they are on the wire."""
+    return channel.stream_stream(f"/{NAME}/Generate")
+
+
+def opening_in(message: bytes) -> Opening | None:
+    """The opening that a message holds. Raises DecodeError, BadFrame or InvalidInput."""
+    found = from_drafter(pb.FromDrafter.FromString(message))
+    return found if isinstance(found, Opening) else None
+
+
+def verdict_in(message: bytes) -> Verdict | None:
+    """The verdict that a replica's message holds."""
+    found = from_verifier(pb.FromVerifier.FromString(message))
+    return found if isinstance(found, Verdict) else None
 
 
 def link_bytes(message: Any) -> int:

@@ -37,7 +37,7 @@ class Admission:
         if now + wait_s > work.deadline_at:
             if not self._count:
                 self._doubt()
-            raise self._refusal(f"{wait_s * 1e3:.0f} ms of work ahead", wait_s)
+            raise self._refusal(f"{wait_s * 1e3:.0f} ms of work ahead", wait_s, "time")
         if self._count >= self.max_frames:
             self._displace(work.principal)
         self._waiting.setdefault(work.principal, deque()).append(ticket)
@@ -66,6 +66,11 @@ class Admission:
             self._doubt()
         return batch
 
+    def oldest_s(self, now: float) -> float:
+        """For how long the frame has waited that has waited longest; 0 where none does. Any thread may ask."""
+        heads = [queue[0].work.arrived_at for queue in tuple(self._waiting.values()) if queue]
+        return max(0.0, now - min(heads)) if heads else 0.0
+
     def measured(self, frames: int, seconds: float) -> None:
         """Learn from a batch that ran."""
         each = seconds / frames
@@ -88,13 +93,13 @@ class Admission:
         greedy = max(self._waiting, key=lambda principal: len(self._waiting[principal]))
         mine = len(self._waiting.get(newcomer, ()))
         if len(self._waiting[greedy]) <= mine + 1:
-            raise self._refusal(f"{self._count} frames wait, at most {self.max_frames} may", self.frame_s)
+            raise self._refusal(f"{self._count} frames wait, at most {self.max_frames} may", self.frame_s, "queue")
         loser = self._waiting[greedy].pop()
         self._count -= 1
-        _end(loser, self._refusal("gave way to a client with fewer frames waiting", self.frame_s), 0.0)
+        _end(loser, self._refusal("gave way to a client with fewer frames waiting", self.frame_s, "fairness"), 0.0)
 
-    def _refusal(self, why: str, wait_s: float) -> Overloaded:
-        return Overloaded(f"overloaded: {why}", retry_after_ms=max(1.0, wait_s * 1e3))
+    def _refusal(self, why: str, wait_s: float, reason: str) -> Overloaded:
+        return Overloaded(f"overloaded: {why}", retry_after_ms=max(1.0, wait_s * 1e3), reason=reason)
 
 
 def _end(ticket: Ticket, error: SplitError, queue_s: float) -> None:

@@ -14,6 +14,8 @@ from pydantic import SecretStr
 from splitrt.errors import Unauthenticated
 
 Metadata = Iterable[tuple[str, str | bytes]]
+GATEWAY = "gateway"  # the principal of replicas' callers
+ON_BEHALF_OF = "splitrt-principal-bin"  # whom a gateway calls for
 
 
 def principal(tokens: Mapping[str, SecretStr], metadata: Metadata, identity: Iterable[bytes] | None, peer: str) -> str:
@@ -47,3 +49,15 @@ def _same(wanted: str, given: str) -> bool:
 def call_principal(tokens: Mapping[str, SecretStr], context: Any) -> str:
     """The same for a gRPC call's context."""
     return principal(tokens, context.invocation_metadata() or (), context.peer_identities(), context.peer())
+
+
+def bearer(token: SecretStr) -> tuple[tuple[str, str | bytes], ...]:
+    """Metadata of a call that shows this token."""
+    return (("authorization", f"Bearer {token.get_secret_value()}"),)
+
+
+def called_by(tokens: Mapping[str, SecretStr], context: Any) -> str:
+    """Whom a gateway calls for. Raises Unauthenticated where it is no gateway of ours."""
+    call_principal(tokens, context)
+    named = dict(context.invocation_metadata() or ()).get(ON_BEHALF_OF, b"")
+    return named.decode(errors="replace") if isinstance(named, bytes) else named

@@ -7,8 +7,8 @@ bundles with their pools, the caps, and the one-way switch to draining.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
@@ -16,40 +16,45 @@ from splitrt.errors import ModelNotFound, Overloaded, ServerDraining, VersionGon
 from splitrt.language.bundle import LanguageBundle
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc.messages import PROTOCOL, Hello, Limits, Reply
-from splitrt.server.pool import TailPool
+from splitrt.server.catalogue import Catalogue
+from splitrt.server.engine import Served
 from splitrt.server.session import Session
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """One bundle version and the tails that run it."""
-
-    bundle: Bundle
-    pool: TailPool
 
 
 class Gateway:
     def __init__(
         self,
         config: ServerConfig,
-        served: Iterable[Served],
+        catalogue: Catalogue,
         metrics: ServerMetrics,
-        languages: Iterable[LanguageBundle] = (),
     ) -> None:
-        self.config = config
+        self.reconfigure(config)
         self.metrics = metrics
-        self.served = tuple(served)
-        self.languages = tuple(languages)
+        self.catalogue = catalogue
+        self.draining = asyncio.Event()
+        self._sessions: dict[Session, ExitStack] = {}
+        metrics.ready.set_function(lambda: float(not self.draining.is_set() and catalogue.is_ready))
+        metrics.queue_limit.set_function(lambda: self.config.max_queue_frames)
+        metrics.streams_limit.set_function(lambda: self.config.max_streams)
+        catalogue.show(metrics)
+
+    async def offer(self, names: Sequence[str]) -> None:
+        """These bundles and no others from now on; a version that goes ends with its last stream.
+
+        Raises what opening one raises: then nothing has changed.
+        """
+        await self.catalogue.offer(names)
+        for one in self.catalogue.served.values():
+            self.metrics.of(one.bundle.manifest.name, one.bundle.manifest.version)
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Calls look here for what holds. A stream keeps the limits that its welcome told."""
+        self.config = config
         self.limits = Limits(
             max_payload_bytes=config.max_payload_bytes,
             max_deadline_ms=config.max_deadline_ms,
             max_in_flight=config.max_in_flight,
         )
-        self.draining = asyncio.Event()
-        self._sessions: set[Session] = set()
-        metrics.ready.set(1)
-        for one in self.served:
-            metrics.queued.labels(one.bundle.manifest.name).set_function(one.pool.queued)
 
     def open(
         self,
@@ -62,7 +67,9 @@ class Gateway:
         if self.draining.is_set():
             raise ServerDraining("the server is draining and takes no new streams")
         if len(self._sessions) >= self.config.max_streams:
-            raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
+            raise Overloaded(
+                f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000, reason="streams"
+            )
         one = self._find(hello)
         session = Session(
             one.bundle,
@@ -73,27 +80,29 @@ class Gateway:
             self.metrics,
             deltas=hello.deltas,
             acknowledge=acknowledge if hello.degrades else None,
+            stream=hello.stream,
         )
-        self._sessions.add(session)
+        with ExitStack() as stack:
+            stack.enter_context(self.catalogue.uses.of(one.bundle.name))
+            self._sessions[session] = stack.pop_all()
+        self.metrics.opened.inc()
         self.metrics.streams.set(len(self._sessions))
         return session
 
     def close(self, session: Session) -> None:
         session.abandon()
-        self._sessions.discard(session)
+        self._sessions.pop(session).close()
         self.metrics.streams.set(len(self._sessions))
 
     def drain(self) -> None:
         """From now on: no new streams, no new frames; what was admitted is answered."""
         self.draining.set()
-        self.metrics.ready.set(0)
         for session in self._sessions:
             session.draining = True
 
     def by_digest(self, digest: bytes) -> Bundle | LanguageBundle:
         """Raises ModelNotFound."""
-        bundles: list[Bundle | LanguageBundle] = [*(one.bundle for one in self.served), *self.languages]
-        for bundle in bundles:
+        for bundle in self.catalogue.bundles:
             if bundle.digest == digest:
                 return bundle
         raise ModelNotFound(f"no bundle here has digest {digest[:8].hex()}..")
@@ -101,9 +110,10 @@ class Gateway:
     def _find(self, hello: Hello) -> Served:
         if hello.protocol != PROTOCOL:
             raise VersionMismatch(f"protocol must be {PROTOCOL}, got {hello.protocol}")
-        named = [one for one in self.served if one.bundle.manifest.name == hello.bundle]
+        served = self.catalogue.served.values()
+        named = [one for one in served if one.bundle.manifest.name == hello.bundle]
         if not named:
-            known = ", ".join(sorted({one.bundle.manifest.name for one in self.served}))
+            known = ", ".join(sorted({one.bundle.manifest.name for one in served}))
             raise ModelNotFound(f"bundle must be one of {known}, got {hello.bundle[:64]!r}")
         versions = [one for one in named if one.bundle.manifest.version == hello.version]
         if not versions:

@@ -41,8 +41,9 @@ class SplitServicer(Servicer):
     async def Describe(self, request: Any, context: Any) -> Any:
         """What is served here."""
         await self._principal(context)
-        bundles = tuple(_info(one.bundle) for one in self._gateway.served)
-        bundles += tuple(_language_info(one) for one in self._gateway.languages)
+        bundles = tuple(
+            _info(one) if isinstance(one, Bundle) else _language_info(one) for one in self._gateway.catalogue.bundles
+        )
         return described_to_wire(Described(server=splitrt.__version__, bundles=bundles, limits=self._gateway.limits))
 
     async def FetchHead(self, request: Any, context: Any) -> AsyncIterator[Any]:
@@ -90,7 +91,8 @@ class SplitServicer(Servicer):
                 await self._read(session, context)
                 await session.finish()
         except TimeoutError:
-            await _abort(context, Overloaded(f"results must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
+            unread = f"results must be read within {UNREAD_S:g} s"
+            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
         except SplitError as error:
             await _abort(context, error)
         finally:
@@ -127,6 +129,7 @@ class SplitServicer(Servicer):
         try:
             return call_principal(self._gateway.config.tokens, context)
         except SplitError as error:
+            self._gateway.metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
 
 

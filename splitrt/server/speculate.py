@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from google.protobuf.message import DecodeError
-from pydantic import SecretStr
 
+from splitrt.config import ServerConfig
 from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import status
@@ -23,9 +23,11 @@ from splitrt.rpc.speculation import (
     refused,
     verdict_to_wire,
 )
-from splitrt.server.auth import call_principal
 from splitrt.server.sessions import Key
-from splitrt.server.verifier import Verifier
+from splitrt.server.uses import Uses
+
+if TYPE_CHECKING:
+    from splitrt.server.verifier import Verifier
 
 MOST_WAITING = 8  # rounds of one stream that are not answered yet; beyond them the device is not read
 UNREAD_S = 30.0
@@ -35,43 +37,50 @@ MOST_MORE = 1 << 16
 class SpeculateServicer(Servicer):
     def __init__(
         self,
-        verifiers: Sequence[Verifier],
-        tokens: Mapping[str, SecretStr],
+        verifiers: Callable[[], Sequence[Verifier]],
         metrics: ServerMetrics,
         *,
-        hello_timeout_s: float,
-        max_streams: int,
+        settings: Callable[[], ServerConfig],
+        principal: Callable[[Any], str],
         is_draining: Callable[[], bool],
+        uses: Uses,
     ) -> None:
-        self._verifiers, self._tokens, self._metrics = tuple(verifiers), tokens, metrics
-        self._hello_timeout_s, self._max_streams, self._is_draining = hello_timeout_s, max_streams, is_draining
-        self._streams = 0
+        """verifiers, settings: those that hold now, asked for at every call. principal: whose a call is, or it raises
+        Unauthenticated. uses: is told which bundles have open streams.
+        """
+        self._verifiers, self._metrics, self._settings = verifiers, metrics, settings
+        self._principal, self._is_draining, self._uses = principal, is_draining, uses
 
     async def Generate(self, _: Any, context: Any) -> None:
         """One text's stream."""
-        self._streams += 1
+        is_open = False
         try:
-            principal = call_principal(self._tokens, context)
+            principal = self._principal(context)
             if self._is_draining():
                 raise ServerDraining("the server is draining and takes no new streams")
-            if self._streams > self._max_streams:
-                raise Overloaded(f"at most {self._max_streams} streams may be open", retry_after_ms=1_000)
+            if len(self._uses) >= (most := self._settings().max_streams):
+                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000, reason="streams")
             opening = await self._opening(context)
             verifier = self._find(opening)
-            key = (principal, opening.session)
-            await context.write(opened_to_wire(await verifier.open(key)))
-            await _Stream(verifier, key, opening, context, self._metrics).run()
+            with self._uses.of(verifier.bundle.name), self._metrics.text_streams.track_inprogress():
+                key = (principal, opening.session)
+                opened = opened_to_wire(await verifier.open(key))
+                is_open = True
+                await context.write(opened)
+                await _Stream(verifier, key, opening, context, self._metrics).run()
         except SplitError as error:
+            if not is_open:
+                self._metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
         except TimeoutError:
-            await _abort(context, Overloaded(f"verdicts must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
-        finally:
-            self._streams -= 1
+            unread = f"verdicts must be read within {UNREAD_S:g} s"
+            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
     def _find(self, opening: Opening) -> Verifier:
-        named = [one for one in self._verifiers if one.bundle.manifest.name == opening.bundle]
+        verifiers = self._verifiers()
+        named = [one for one in verifiers if one.bundle.manifest.name == opening.bundle]
         if not named:
-            known = ", ".join(one.bundle.manifest.name for one in self._verifiers)
+            known = ", ".join(one.bundle.manifest.name for one in verifiers)
             raise ModelNotFound(f"bundle must be one of {known}, got {opening.bundle[:64]!r}")
         same = [one for one in named if one.bundle.manifest.version == opening.version]
         verifier = (same or named)[0]
@@ -79,12 +88,12 @@ class SpeculateServicer(Servicer):
         return verifier
 
     async def _opening(self, context: Any) -> Opening:
+        seconds = self._settings().hello_timeout_s
         try:
-            async with asyncio.timeout(self._hello_timeout_s):
+            async with asyncio.timeout(seconds):
                 opening = await _next(context)
         except TimeoutError:
-            wanted = f"a stream must begin with an opening within {self._hello_timeout_s:g} s"
-            raise BadFrame(wanted, reason="hello") from None
+            raise BadFrame(f"a stream must begin with an opening within {seconds:g} s", reason="hello") from None
         if not isinstance(opening, Opening):
             raise BadFrame("a stream must begin with an opening", reason="hello")
         return opening
@@ -136,6 +145,7 @@ class _Stream:
             if further is None:
                 return
             verdict = further
+            self._count_tokens(verdict)
             if verdict.need_prefix:
                 left = 0
             left -= len(verdict.tokens)
@@ -148,8 +158,17 @@ class _Stream:
         if outcome == "verified":
             metrics.draft_tokens.labels(name, "drafted").inc(len(one.ids))
             metrics.draft_tokens.labels(name, "accepted").inc(len(verdict.path))
+            metrics.draft_length.labels(name).observe(one.depth)
+            metrics.accepted_length.labels(name).observe(len(verdict.path))
             metrics.round_seconds.labels(name, "queue").observe(verdict.queue_s)
             metrics.round_seconds.labels(name, "verify").observe(verdict.verify_s)
+            self._count_tokens(verdict)
+
+    def _count_tokens(self, verdict: Verdict) -> None:
+        name = self._verifier.bundle.manifest.name
+        if not verdict.need_prefix:
+            self._metrics.tokens.labels(name).inc(len(verdict.path) + len(verdict.tokens))
+            self._metrics.target_calls.labels(name).inc()
 
     async def _write(self, verdict: Verdict) -> None:
         async with asyncio.timeout(UNREAD_S):

@@ -7,7 +7,7 @@ the tokens again. So a round may be lost, repeated or moved to another server, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -60,6 +60,11 @@ class Verifier:
     def __exit__(self, *_: object) -> None:
         self.passes.stop()
 
+    @property
+    def ready(self) -> int:
+        """Targets that take rounds: this one."""
+        return 1
+
     def check(self, opening: Opening) -> None:
         """Raises a SplitError that shows both sides where a stream is not for this bundle."""
         manifest = self.bundle.manifest
@@ -110,6 +115,11 @@ class Verifier:
         """`go_on`, likewise."""
         return self.passes.here(lambda: self._go_on(key, one, base, sampling, self._clock()))
 
+    @property
+    def sessions(self) -> int:
+        """Texts whose keys and values are kept."""
+        return len(self._sessions)
+
     def forget(self) -> None:
         """All sessions, as a restart does."""
         self._sessions = self._fresh()
@@ -122,7 +132,7 @@ class Verifier:
             raise BadFrame(f"a draft must be at most {MAX_NODES} nodes, got {len(one.ids)}", reason="tree")
         if any(token >= vocabulary for token in (*one.prefix, *one.ids)):
             raise BadFrame(f"token ids must be below {vocabulary}", reason="token")
-        if one.base + _depth(one.parents) > context:
+        if one.base + one.depth > context:
             raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
 
     def _verify(
@@ -197,10 +207,3 @@ class Verifier:
 
     def _session(self) -> LanguageSession:
         return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)
-
-
-def _depth(parents: Sequence[int]) -> int:
-    depths: list[int] = []
-    for parent in parents:
-        depths.append(1 + (depths[parent] if parent >= 0 else 0))
-    return max(depths, default=0)

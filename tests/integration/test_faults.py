@@ -213,7 +213,11 @@ async def test_a_draining_server_answers_what_it_admitted_and_hands_over(frame_H
                 first.gateway.drain()
                 await pump.remote_again()
                 answered = second.metrics.registry.get_sample_value
-                await until(lambda: bool(answered("splitrt_frames_total", {"bundle": "photos", "outcome": "ok"})))
+                await until(
+                    lambda: bool(
+                        answered("splitrt_frames_total", {"bundle": "photos", "version": "3", "outcome": "ok"})
+                    )
+                )
 
 
 async def test_a_drain_with_frames_in_flight_loses_none(photos: Bundle) -> None:
@@ -222,7 +226,7 @@ async def test_a_drain_with_frames_in_flight_loses_none(photos: Bundle) -> None:
         async with raw_stream(server.address, photos) as stream:
             for seq in frames:
                 await stream.say(*frame_messages(photos, seq))
-            await until(lambda: server.gateway.served[0].pool.queued() > 0)
+            await until(lambda: next(iter(server.gateway.catalogue.served.values())).pool.queued() > 0)
             server.gateway.drain()
             heard = [await stream.hear() for _ in range(len(frames) + 1)]
             assert [message.WhichOneof("body") for message in heard].count("drain") == 1

@@ -29,7 +29,7 @@ from splitrt.manifest import Pixels, parse_manifest, write_manifest
 from splitrt.partition.bundle import Order, split_captured
 from splitrt.partition.capture import Captured, capture
 from splitrt.partition.cuts import cuts, find_cut
-from splitrt.server.serve import load_worker
+from splitrt.server.loading import load_worker
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 Array = npt.NDArray[Any]

@@ -16,7 +16,7 @@ def test_the_committed_code_is_what_the_proto_gives(tmp_path: Path) -> None:
     generate(tmp_path)
     fresh = tmp_path / "splitrt" / "rpc" / "v1"
     names = sorted(path.name for path in fresh.iterdir())
-    made = [f"{proto}_pb2{end}" for proto in ("speculate", "split") for end in (".py", ".pyi", "_grpc.py")]
+    made = [f"{proto}_pb2{end}" for proto in ("speculate", "split", "tails") for end in (".py", ".pyi", "_grpc.py")]
     assert names == sorted(made)
     for name in names:
         assert (COMMITTED / name).read_bytes() == (fresh / name).read_bytes(), f"{name}: run splitrt.rpc.generate"

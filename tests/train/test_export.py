@@ -29,7 +29,7 @@ from splitrt.device.torch_head import TorchHead
 from splitrt.errors import BundleError, ConfigError, WidthUnsupported
 from splitrt.golden import load_golden
 from splitrt.nn import split as pieces
-from splitrt.server.serve import load_worker
+from splitrt.server.loading import load_worker
 from splitrt.server.tail import OnnxTail, Tail, TorchTail
 from splitrt.server.work import Work
 from splitrt.server.worker import Worker

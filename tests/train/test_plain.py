@@ -21,7 +21,7 @@ from splitrt.bundle import load_bundle
 from splitrt.config import ServerConfig
 from splitrt.device.head import OnnxHead, check_golden
 from splitrt.errors import ConfigError
-from splitrt.server.serve import load_worker
+from splitrt.server.loading import load_worker
 from splitrt.train.plain import LEAST_IMAGES, plain_recipe, split_plain
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

@@ -20,7 +20,7 @@ from splitrt.bundle import load_bundle
 from splitrt.config import ServerConfig
 from splitrt.device.head import OnnxHead, check_golden
 from splitrt.errors import ConfigError
-from splitrt.server.serve import load_worker
+from splitrt.server.loading import load_worker
 from splitrt.train.data import ARCHIVES
 from splitrt.train.recipe import Recipe
 from splitrt.train.train import train

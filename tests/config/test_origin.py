@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitrt.config import ClientConfig, ServerConfig, data_folder, read_settings
+from splitrt.config import ClientConfig, ServerConfig, data_folder, problems_of, read_settings, read_with_origins
 from splitrt.errors import ConfigError
 
 SECRET = "s3cret-t0ken"
@@ -130,7 +130,7 @@ def test_an_unknown_flag_names_the_nearest() -> None:
         (client, {"tls_cert": "c", "tls_ca": "a"}, "client.tls_cert and client.tls_key"),
         (client, {"tls_key": "k"}, "client.tls_cert and client.tls_key"),
         (client, {"tls_cert": "c", "tls_key": "k"}, "client.tls_cert needs client.tls_ca"),
-        (server, {"engine": "slurm"}, "server.engine must be embedded"),
+        (server, {"engine": "slurm"}, "server.engine: Input should be 'embedded' or 'ray'"),
         (server, {"tls_cert": "c"}, "server.tls_cert and server.tls_key"),
         (server, {"client_ca": "a"}, "server.client_ca needs"),
         (server, {"max_payload_bytes": 1023}, "server.max_payload_bytes"),
@@ -236,3 +236,78 @@ def test_the_flag_for_the_data_folder_wins_over_the_environment(monkeypatch: pyt
     assert data_folder() == Path("/from/environment")
     monkeypatch.delenv("SPLITRT_DATA")
     assert data_folder() is None
+
+
+# ── origins ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_value_knows_who_said_it(file: Path) -> None:
+    environment = {"SPLITRT_CLIENT_THREADS": "3", "SPLITRT_CLIENT_TOKEN": "s"}
+    read = read_with_origins(ClientConfig, "client", file, {"token": "t", "bundle": None}, environment)
+    said = {key: origin for key, origin in read.origins.items() if origin != "default"}
+    assert said == {
+        "servers": "file",
+        "deadline_ms": "file",
+        "threads": "environment variable SPLITRT_CLIENT_THREADS",
+        "token": "flag",
+    }
+    assert set(read.origins) == set(ClientConfig.model_fields)
+
+
+@relaxed
+@given(
+    places=st.dictionaries(
+        st.sampled_from(["threads", "deadline_ms", "max_waiting", "audit_seed"]),
+        st.sets(st.sampled_from(["file", "environment", "flag"])),
+    )
+)
+def test_the_origin_is_always_the_last_that_gave_the_value(
+    places: dict[str, set[str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    number = {"file": 2, "environment": 3, "flag": 4}
+    path = tmp_path_factory.mktemp("origins") / "splitrt.toml"
+    path.write_text("\n".join(["[client]", *(f"{key} = 2" for key, by in places.items() if "file" in by)]))
+    environment = {f"SPLITRT_CLIENT_{key.upper()}": "3" for key, by in places.items() if "environment" in by}
+    flags = {key: 4 for key, by in places.items() if "flag" in by}
+    read = read_with_origins(ClientConfig, "client", path, flags, environment)
+    for key in ("threads", "deadline_ms", "max_waiting", "audit_seed"):
+        by = [one for one in ("flag", "environment", "file") if one in places.get(key, ())]
+        assert read.origins[key].split()[0] == (by[0] if by else "default")
+        if by:
+            assert getattr(read.settings, key) == number[by[0]]
+
+
+# ── problems of a file ──────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_file_that_reads_has_no_problems(file: Path) -> None:
+    assert problems_of(file) == []
+
+
+def test_every_problem_of_a_file_has_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "splitrt.toml"
+    path.write_text('[sever]\n[server]\nmax_bach = 2\nthreads = 0\nrunner = "tvm"\n[client]\ndeadline_ms = -1\n')
+    lines = problems_of(path)
+    wanted = (
+        "sever is not known",
+        "server.max_bach is not known",
+        "server.threads",
+        "server.runner",
+        "client.deadline_ms",
+    )
+    assert [sum(word in line for line in lines) for word in wanted] == [1] * len(wanted)
+    assert len(lines) == len(wanted)
+
+
+def test_a_table_that_is_none_is_one_problem_of_several(tmp_path: Path) -> None:
+    path = tmp_path / "splitrt.toml"
+    path.write_text("client = 3\n[server]\nthreads = 0\n")
+    assert len(problems_of(path)) == 2
+
+
+@pytest.mark.parametrize("content", FILES_WITH_SECRETS)
+def test_no_problem_shows_a_token(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "splitrt.toml"
+    path.write_text(content)
+    with suppress(ConfigError):
+        assert SECRET not in "\n".join(problems_of(path))

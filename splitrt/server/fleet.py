@@ -1,0 +1,109 @@
+"""The replicas of one bundle version as one pool of tails, wherever they run.
+
+A frame goes to the replica with least to do; one whose replica went away under it is asked of another, once. Which
+replicas there are is told by whoever runs them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from pydantic import SecretStr
+
+from splitrt.errors import DeadlineExceeded, LinkLost, Overloaded, RemoteFailure
+from splitrt.server.upstream import Upstream
+from splitrt.server.work import Outcome, Work
+
+ASKED_AT_MOST = 2  # replicas for one frame
+RETRY_AFTER_MS = 1_000.0  # a replica that died is back after about three seconds
+log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """A TailPool, as an async context manager."""
+
+    def __init__(
+        self, credential: SecretStr, max_message_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._credential, self._max_message_bytes, self._clock = credential, max_message_bytes, clock
+        self._upstreams: dict[str, Upstream] = {}  # by address
+        self._changing: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._changing:
+            task.cancel()
+        await asyncio.gather(*self._changing, return_exceptions=True)
+        await asyncio.gather(*(one.close() for one in self._upstreams.values()))
+
+    @property
+    def ready(self) -> int:
+        """Replicas that take frames."""
+        return sum(one.is_ready for one in self._upstreams.values())
+
+    def queued(self) -> int:
+        return sum(one.in_flight for one in self._upstreams.values())
+
+    def oldest_s(self) -> float:
+        """Of the frames that a replica has not answered: they wait there, or are being run."""
+        oldest = [at for one in list(self._upstreams.values()) if (at := one.oldest_at) is not None]
+        return max(0.0, self._clock() - min(oldest)) if oldest else 0.0
+
+    async def submit(self, work: Work) -> Outcome:
+        asked: list[Upstream] = []
+        while len(asked) < ASKED_AT_MOST:
+            upstream = self._least_loaded(asked)
+            if upstream is None:
+                break
+            if self._clock() >= work.deadline_at:
+                return Outcome(error=DeadlineExceeded("deadline passed before a replica had it", stage="queue"))
+            asked.append(upstream)
+            try:
+                return await upstream.submit(work)
+            except LinkLost as error:
+                log.warning("%s; frame resubmitted" if len(asked) < ASKED_AT_MOST else "%s twice", error)
+        if asked:
+            return Outcome(error=RemoteFailure("the tail of this frame went away, and no other answered"))
+        return Outcome(error=Overloaded("overloaded: no tail is ready", retry_after_ms=RETRY_AFTER_MS, reason="tails"))
+
+    def update(self, addresses: Iterable[str]) -> None:
+        """These are the replicas now. New ones are connected to; those gone finish what they have."""
+        wanted = set(addresses)
+        for address, upstream in list(self._upstreams.items()):
+            if address not in wanted:
+                upstream.is_ready = False
+            if upstream.is_lost or (address not in wanted and not upstream.in_flight):
+                del self._upstreams[address]
+                self._change(upstream.close())
+        for address in wanted - set(self._upstreams):
+            upstream = Upstream(address, self._credential, self._max_message_bytes, self._clock)
+            self._upstreams[address] = upstream
+            self._change(self._connect(upstream))
+
+    async def connected(self) -> None:
+        """Wait until what was told of is connected to, or cannot be."""
+        await asyncio.gather(*self._changing, return_exceptions=True)
+
+    def _least_loaded(self, asked: list[Upstream]) -> Upstream | None:
+        ready = [one for one in self._upstreams.values() if one.is_ready and one not in asked]
+        return min(ready, key=lambda one: one.load, default=None)
+
+    async def _connect(self, upstream: Upstream) -> None:
+        try:
+            await upstream.open()
+        except LinkLost as error:
+            log.info("%s", error)
+
+    def _change(self, changing: object) -> None:
+        task: asyncio.Task[None] = asyncio.create_task(changing)  # type: ignore[arg-type]
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
