@@ -217,6 +217,38 @@ CLAIMS: dict[str, Described] = {
         beside="The person filter keeps its promise by stopping next to nothing: it is no use yet. The audio figures "
         "are optimistic, because its design and its level were chosen by results on the same four speakers.",
     ),
+    "serve": Described(
+        asks="A server under load with either engine, replicas killed, streams that idle; FastAPI and LitServe beside "
+        "it with the same tail, bytes and deadline. Every tail has one thread.",
+        command="splitrt bench serve --litserve-python PYTHON",
+        figures=(
+            Figure(key="ray_added_ms_p50", what="what Ray adds to a 30 KB frame, median of interleaved blocks, ms",
+                   sense="at most", bound=1.5, why="bar of the design"),
+            Figure(key="goodput_at_300", what="goodput at 300 % of capacity / the best of all loads, worse engine",
+                   form=PERCENT, sense="at least", bound=0.8, why="bar of the design"),
+            Figure(key="goodput_kept.embedded", what="the same, embedded", form=PERCENT),
+            Figure(key="goodput_kept.ray", what="the same, Ray", form=PERCENT),
+            Figure(key="refusal_ms_p99", what="a refusal, 99th percentile of the worst load, ms"),
+            Figure(key="refusal_ms_p99_median", what="the same of the middle load, ms"),
+            Figure(key="refused_without_time", what="refusals that do not say when to try again", sense="exactly",
+                   bound=0, why="promise"),
+            Figure(key="batch_gain", what="eager torch, 16 clients: batches to 16 / of 1, frames a second",
+                   sense="at least", bound=1.5, why="bar of the design"),
+            Figure(key="two_replica_gain", what="two replicas / one, 16 clients, frames a second"),
+            Figure(key="two_process_gain", what="two servers without a cluster / one: what the machine has to give"),
+            Figure(key="kills", what="replicas killed under load", form="{:.0f}"),
+            Figure(key="lost_on_kill", what="frames without an answer", sense="exactly", bound=0, why="promise"),
+            Figure(key="duplicated_on_kill", what="frames answered twice", sense="exactly", bound=0, why="promise"),
+            Figure(key="recovery_s", what="until every stream has outputs again, worst kill of two replicas, s"),
+            Figure(key="one_replica_recovery_s", what="the same where the only replica was killed, s"),
+            Figure(key="idle_streams_mb", what="memory of 1,000 idle streams at the gateway, MB", sense="at most",
+                   bound=200, why="bar of the design"),
+            Figure(key="idle_added_ms", what="what they add to an active stream's frame, ms"),
+            Figure(key="scale_up_s", what="overload to a second replica that takes frames, s"),
+        ),
+        beside="Generator, gateway and tails share two cores, so frames a second say nothing and ratios of interleaved "
+        "blocks do; a refusal's time has the generator's own delays in it.",
+    ),
     "speculate": Described(
         asks="A language model verified on the server, drafted on the device; texts against plain decoding.",
         command="splitrt bench speculate --data DATA",

@@ -58,6 +58,10 @@ PEERS: tuple[Peer, ...] = (
     ("always the dearest point", "the same on `photos`' own ladder", lambda s: _more(
         s["control"]["bundle_gain_whole"],
         s["control"]["bundle_gain_whole"] - s["control"]["bundle_margin_best_baseline"], "{:.4f}")),
+    ("FastAPI, uvicorn, one tail thread, late work dropped", "goodput at 300 % of capacity, frames/s (embedded)",
+     lambda s: _more(*(s["serve"]["goodput_at_most_load_fps"][name] for name in ("embedded", "fastapi")))),
+    ("LitServe, batches of 4, its own timeout", "the same",
+     lambda s: _more(*(s["serve"]["goodput_at_most_load_fps"][name] for name in ("embedded", "litserve")))),
     ("a server that speculates or streams by itself", "4G, time a token (a request per token is 1)",
      lambda s: _less(s["speculate"]["ratio_request_per_token_4g"], s["speculate"]["ratio_auto_4g"])),
     ("the same", "clients of one server at a bounded p95 on 4G (theirs 1)",

@@ -195,3 +195,31 @@ async def test_a_bad_task_fails_alone(photos: Bundle, wire: pb.Task) -> None:
 def _task(number: int, photos: Bundle) -> tails.Task:
     one = work(photos)
     return tails.Task(id=number, principal="one", width=8, bits=4, codec=one.codec, payloads=one.payloads, left_s=20.0)
+
+
+async def test_a_device_that_leaves_while_its_frame_is_written_ends_nobody_elses(photos: Bundle) -> None:
+    async with replicas(1) as running, fleet_of(running[0][0].address) as fleet:
+        await fleet.submit(work(photos))
+        [upstream] = fleet._upstreams.values()
+        large = work(photos, payloads=(bytes(3 << 20),))  # more than the replica's window: its write takes a while
+        leaving = [asyncio.create_task(fleet.submit(large)) for _ in range(4)]
+        staying = asyncio.create_task(fleet.submit(work(photos)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        for task in leaving:
+            task.cancel()
+        assert (await staying).error is None
+        assert list(fleet._upstreams.values()) == [upstream]
+        assert upstream.is_ready
+
+
+async def test_a_stream_that_ends_under_a_replica_that_lives_is_opened_again(
+    photos: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitrt.server.fleet.RECONNECT_S", 0.01)
+    async with replicas(1) as running, fleet_of(running[0][0].address) as fleet:
+        [first] = fleet._upstreams.values()
+        first._call.cancel()
+        await until(lambda: not first.is_ready)
+        await until(lambda: fleet.ready == 1)
+        assert (await fleet.submit(work(photos))).error is None
