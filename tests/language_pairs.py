@@ -15,7 +15,7 @@ from torch import Tensor
 from splitrt.language.bundle import LanguageBundle, load_language, make_language
 from splitrt.language.decoder import Decoder, DecoderConfig
 from splitrt.language.folder import STORIES_NAMES
-from splitrt.language.moa import MoaConfig
+from splitrt.language.moa_config import MoaConfig
 from splitrt.language.rope import Rope
 from splitrt.language.sampling import Sampling
 from splitrt.language.states import state_shapes

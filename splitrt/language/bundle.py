@@ -32,7 +32,7 @@ from splitrt.manifest import NAME, VERSION
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from splitrt.language.moa import MoaConfig
+    from splitrt.language.moa_config import MoaConfig
     from splitrt.language.model import Model
     from splitrt.language.states import StateMaker
     from splitrt.language.tokens import Tokenizer
@@ -105,7 +105,7 @@ class LanguageBundle:
     def moa(self) -> tuple[MoaConfig, dict[str, Tensor]]:
         """The drafter that sees states: its device's part. Raises BundleError where there is none."""
         from splitrt.language.folder import read_weights
-        from splitrt.language.moa import read_moa_config
+        from splitrt.language.moa_config import read_moa_config
 
         if not self.has_moa:
             raise BundleError(f"bundle {self.name} has no Mixture of Attentions drafter (moa/)")
@@ -115,7 +115,7 @@ class LanguageBundle:
     def state_maker(self, target: Model) -> StateMaker | None:
         """The server's part of it; None where the bundle has none."""
         from splitrt.language.folder import read_weights
-        from splitrt.language.moa import read_moa_config
+        from splitrt.language.moa_config import read_moa_config
         from splitrt.language.states import StateMaker, state_shapes
 
         if not self.has_moa:

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from splitrt.errors import BundleError
 from splitrt.language.cache import Cache
 from splitrt.language.decoder import Decoder
-from splitrt.language.moa import MoaConfig, Weights, norm, packed_state
+from splitrt.language.moa import Weights, norm
+from splitrt.language.moa_config import MoaConfig, packed_state
 from splitrt.language.model import Model
 
 

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from splitrt.language.decoder import DecoderConfig
-from splitrt.language.moa import ROPE, MoaConfig, Seen, head, queries, rest_of_block, states_seen, tokens_seen
+from splitrt.language.moa import ROPE, Seen, head, queries, rest_of_block, states_seen, tokens_seen
+from splitrt.language.moa_config import MoaConfig
 from splitrt.language.states import state_shapes, states_of
 from splitrt.train.reader import Reader
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language, make_language
 from splitrt.language.decoder import Decoder
-from splitrt.language.moa import MoaConfig
+from splitrt.language.moa_config import MoaConfig
 from splitrt.language.tokens import StoriesTokenizer
 from splitrt.manifest import NAME, VERSION
 from splitrt.train.checkpoint import Curve, load_checkpoint, save_checkpoint

@@ -138,8 +138,8 @@ async def test_through_an_outage_the_text_is_the_same(
 
 async def test_a_drafter_that_sees_states_is_sent_them_and_again_after_a_loss(tmp_path: Path) -> None:
     bundle = save_pair(tmp_path / "pair", moa=True)
-    wanted = plainly(bundle, Sampling(temperature=1.0, seed=9), 60)
-    settings: dict[str, Any] = {"max_tokens": 60, "temperature": 1.0, "seed": 9, "mode": "split", "draft_tokens": 2}
+    wanted = plainly(bundle, Sampling(temperature=1.0, seed=9), 30)
+    settings: dict[str, Any] = {"max_tokens": 30, "temperature": 1.0, "seed": 9, "mode": "split", "draft_tokens": 2}
     async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=2)) as link:
         fetched = tmp_path / "fetched"
         async with connect_language(link.address, bundle="tiny", bundles_dir=fetched, drafter="moa") as client:

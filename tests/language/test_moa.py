@@ -14,7 +14,8 @@ from language_pairs import MOA, MOA_DRAFT, TARGET, random_weights, save_pair  # 
 
 from splitrt.errors import BundleError, InvalidInput  # noqa: E402
 from splitrt.language.decoder import Decoder  # noqa: E402
-from splitrt.language.moa import MoaDrafter, unpack  # noqa: E402
+from splitrt.language.moa import MoaDrafter  # noqa: E402
+from splitrt.language.moa_config import unpack  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.states import StateMaker, pack  # noqa: E402
 from splitrt.train.mixture import Mixture, Thinker  # noqa: E402
