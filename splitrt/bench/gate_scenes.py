@@ -147,7 +147,7 @@ def _times(bundle: Bundle, features_1FHW: Array) -> dict[str, float]:
     frame = np.zeros((1, 3, wanted.height, wanted.width), np.float32)
     graphs = {
         "gate": ("head/gate_1.onnx", {"x": features_1FHW}),
-        "exit": ("head/exit.onnx", {"features": features_1FHW}),
+        "exit": ("head/exit_1.onnx", {"features": features_1FHW}),
         "stem": ("head/stem.onnx", {"frame": frame}),
         "whole": ("whole.onnx", {"frame": frame}),
     }
