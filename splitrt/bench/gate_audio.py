@@ -26,6 +26,7 @@ from splitrt.manifest import Audio
 from splitrt.nn.spoken import Spoken
 from splitrt.partition.quantised import ranges_of
 from splitrt.policy.guarantee import certify
+from splitrt.train.gate import raised
 from splitrt.train.keyword import measured
 from splitrt.train.sounds import Clips, Float32, heard, read_clips
 from splitrt.train.spoken import GatePhase, Sound, train_spoken
@@ -91,19 +92,22 @@ def _fold(
     clips: Clips, name: str, models: dict[tuple[str, ...], tuple[Spoken, Audio]], phase: GatePhase
 ) -> dict[str, Any]:
     others = tuple(one for one in clips.names if one != name)
-    own = []
+    own, foreign = [], []
     for other in others:
         less = tuple(one for one in others if one != other)
         unheard = clips.of((other,))
         odds_NW = _odds(models[less], unheard, phase)
-        own.append(odds_NW[np.arange(len(unheard)), unheard.labels_N])
-    nothing_P = np.exp(-np.logaddexp(0, np.concatenate(own).astype(np.float64)))
+        is_own_NW = np.eye(WORDS, dtype=np.bool_)[unheard.labels_N]
+        own.append(odds_NW[is_own_NW])
+        foreign.append(odds_NW[~is_own_NW])
+    nothing_P, nothing_Q = (np.exp(-np.logaddexp(0, np.concatenate(one).astype(np.float64))) for one in (own, foreign))
     rule, strict = (certify(nothing_P, np.ones(len(nothing_P), np.bool_), 1 - one, DELTA) for one in (RECALL, STRICT))
+    threshold = raised(rule.threshold, nothing_Q, phase.stops)
     model, audio = models[others]
     test = clips.of((name,))
     is_own_NW = np.eye(WORDS, dtype=np.bool_)[test.labels_N]
     odds_NW = _odds((model, audio), test, phase)
-    moved_NW = odds_NW + _odds_of(rule.threshold)
+    moved_NW = odds_NW + _odds_of(threshold)
     passes_NW = moved_NW > 0
     x_N1BT = torch.from_numpy(heard(test, audio, SEED))
     with torch.no_grad():
@@ -115,8 +119,11 @@ def _fold(
     stops_N1 = ~passes_NW
     return {
         "speaker": name,
-        "threshold": rule.threshold,
+        "threshold": threshold,
+        "threshold_certified": rule.threshold,
         "calibration_positives": rule.samples,
+        "calibration_kept": float((nothing_P < threshold).mean()),
+        "calibration_stopped": float((nothing_Q >= threshold).mean()),
         "positives_kept": float(passes_NW[is_own_NW].mean()),
         "negatives_stopped": float(stops_N1[~is_own_NW].mean()),
         "digits_right": float((said_NW & is_own_NW).any(1).mean()),

@@ -27,6 +27,7 @@ from splitrt.manifest import Gate
 from splitrt.nn.filter import Filter, FilterGraph, pooling
 from splitrt.nn.gate import class_set, log_odds
 from splitrt.onnx_session import open_session
+from splitrt.policy.confidence import softmax
 from splitrt.train.data import Images, read_split
 from splitrt.train.gate import attach, certified, check_apart, split_digest
 from splitrt.train.loop import groups, one_cycle
@@ -38,6 +39,7 @@ UInt8 = npt.NDArray[np.uint8]
 VERDICTS = ("nothing", "something")  # classes of a filter that learns from verdicts
 ANYTHING = "anything"  # a positive that every box is
 BATCH = 50
+TEMPERATURE = 2.0  # of the undivided model's answers as a filter learns them
 
 
 class Table(BaseModel):
@@ -50,6 +52,7 @@ class FilterPhase(Table):
     learning_rate: float = Field(4e-3, gt=0)
     weight_decay: float = Field(0.05, ge=0)
     width: int = Field(24, ge=4)
+    distil: float = Field(0.0, ge=0, le=1)  # share of the undivided model's answers in what is learnt
     most: int = Field(1 << 20, ge=2)  # training photographs that are looked at
     recall: float = Field(0.97, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
@@ -68,10 +71,11 @@ class FilterRecipe(Table):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A split as a filter sees it: pooled features (half precision) and classes."""
+    """A split as a filter sees it: pooled features (half precision), classes, what the undivided model makes of it."""
 
     features_NFHW: npt.NDArray[np.float16]
     labels_N: Int64
+    beliefs_NC: Float32 | None = None  # P(class)
 
 
 def read_filter_recipe(path: Path) -> FilterRecipe:
@@ -98,10 +102,10 @@ def make_filter(recipe: FilterRecipe, data: Path, out: Path, watch: Watch) -> Pa
     is_in_N = class_set(wanted, names)
     watcher = Eyes(bundle, recipe.positives)
     watch.line(f"gate: looking at {len(train)} photographs and their mirror images")
-    seen = {"train": watcher.see(train, mirrored=True), "tune": watcher.see(tune), "calibrate": watcher.see(calibrate)}
-    trained = train_filter(seen["train"], seen["tune"], is_in_N, recipe, watch)
-    odds_N = odds_of(trained, seen["calibrate"], is_in_N)
-    is_positive_N = is_in_N.numpy()[seen["calibrate"].labels_N]
+    learnt = watcher.see(train, mirrored=True, with_beliefs=recipe.gate.distil > 0)
+    trained = train_filter(learnt, watcher.see(tune), is_in_N, recipe, watch)
+    met = watcher.see(calibrate)
+    odds_N, is_positive_N = odds_of(trained, met, is_in_N), is_in_N.numpy()[met.labels_N]
     digest = split_digest(list(calibrate.frames_BHWC))
     threshold, record = certified(odds_N, is_positive_N, recipe.gate.recall, recipe.gate.delta, digest)
     watch.line(f"gate: {record.lost} of {record.positives} positives and {record.stopped} of {record.negatives} others "
@@ -144,7 +148,19 @@ class Eyes:
         named = {output.labels[int(number)] for number in found_N6[:, 5]}
         return int(bool(named) if ANYTHING in self.positives else not named.isdisjoint(self.positives))
 
-    def see(self, images: Images, mirrored: bool = False) -> Seen:
+    def belief(self, frame_HWC: UInt8) -> Float32:
+        """P(class) by the undivided model, softened; of a detector, of VERDICTS: even at the score that counts."""
+        output = self._manifest.output
+        answer = self._whole.run(None, {"frame": self._read(frame_HWC)})[0][0]
+        if output.kind != "boxes":
+            return np.asarray(softmax(answer[None], TEMPERATURE)[0], np.float32)
+        named = [output.labels.index(name) for name in self.positives if name != ANYTHING]
+        scores = answer[np.isin(answer[:, 5], named), 4] if named else answer[:, 4]
+        best = float(np.clip(scores.max(initial=0.0), 1e-3, 1 - 1e-3))
+        odds = best / (1 - best) * (1 - output.min_score) / output.min_score
+        return np.array([1 / (1 + odds), odds / (1 + odds)], np.float32)
+
+    def see(self, images: Images, mirrored: bool = False, with_beliefs: bool = False) -> Seen:
         """mirrored: with each photograph's mirror image behind."""
         frames = list(images.frames_BHWC)
         labels_N = images.labels_B
@@ -154,7 +170,8 @@ class Eyes:
             frames += [frame_HWC[:, ::-1] for frame_HWC in frames]
             labels_N = np.concatenate([labels_N, labels_N])
         features = np.stack([self.pooled(frame_HWC).astype(np.float16) for frame_HWC in frames])
-        return Seen(features_NFHW=features, labels_N=labels_N)
+        beliefs = np.stack([self.belief(frame_HWC) for frame_HWC in frames]) if with_beliefs else None
+        return Seen(features_NFHW=features, labels_N=labels_N, beliefs_NC=beliefs)
 
     def _read(self, frame_HWC: UInt8) -> Float32:
         wanted = self._manifest.photograph
@@ -169,6 +186,7 @@ def train_filter(train: Seen, tune: Seen, is_in_N: torch.Tensor, recipe: FilterR
         raise ConfigError(f"a gate needs positives and others to learn from, got {int(is_positive_N.sum())} "
                           f"positives of {len(is_positive_N)}")  # fmt: skip
     torch.manual_seed(recipe.seed)
+    targets = _targets(train, len(is_in_N), phase.distil)
     model = Filter(train.features_NFHW.shape[1], len(is_in_N), phase.width)
     optimiser = AdamW(groups([model], phase.weight_decay), lr=phase.learning_rate)
     steps_each = max(1, len(train.labels_N) // phase.batch)
@@ -181,10 +199,9 @@ def train_filter(train: Seen, tune: Seen, is_in_N: torch.Tensor, recipe: FilterR
                 group["lr"] = phase.learning_rate * one_cycle(done / (phase.epochs * steps_each))
             chosen = order[step * phase.batch : (step + 1) * phase.batch]
             features = torch.from_numpy(train.features_NFHW[chosen].astype(np.float32))
-            labels = torch.from_numpy(train.labels_N[chosen])
-            logits = model(features)
-            loss = F.cross_entropy(logits, labels, label_smoothing=0.05) + F.binary_cross_entropy_with_logits(
-                log_odds(logits, is_in_N), is_in_N[labels].float()
+            wanted_BN, logits = targets[chosen], model(features)
+            loss = F.cross_entropy(logits, wanted_BN, label_smoothing=0.05) + F.binary_cross_entropy_with_logits(
+                log_odds(logits, is_in_N), wanted_BN[:, is_in_N].sum(1).clamp(max=1)
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -195,6 +212,14 @@ def train_filter(train: Seen, tune: Seen, is_in_N: torch.Tensor, recipe: FilterR
         right = (odds_of(model, tune, is_in_N) > 0) == is_in_N.numpy()[tune.labels_N]
         watch.line(f"gate {epoch + 1}/{phase.epochs}: loss {total / steps_each:.4g}, tune {right.mean():.4g}")
     return model
+
+
+def _targets(train: Seen, classes: int, distil: float) -> torch.Tensor:
+    """(N, C): the labels, and a share of the undivided model's answers (Hinton et al., 2015, arXiv:1503.02531)."""
+    labels = F.one_hot(torch.from_numpy(train.labels_N), classes).float()
+    if train.beliefs_NC is None:
+        return labels
+    return torch.lerp(labels, torch.from_numpy(train.beliefs_NC), distil)
 
 
 @torch.no_grad()

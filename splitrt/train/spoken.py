@@ -60,6 +60,7 @@ class GatePhase(Table):
     handicaps: tuple[float, float] = (3.0, 0.0)  # log odds by which the first gate must be surer than the second
     recall: float = Field(0.9, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
+    stops: float = Field(0.9, gt=0, lt=1)  # share of negatives in calibration down to which the threshold is raised
 
     @property
     def weights(self) -> list[Weights]:
