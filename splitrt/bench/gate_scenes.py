@@ -63,7 +63,8 @@ def _judge(bundle: Bundle, data: Path, most: int | None) -> dict[str, Any]:
     assert rule is not None
     device, worker = BottleneckDevice(plain, OnnxHead(plain)), Worker(plain, OnnxTail(plain))
     gate = open_session(bundle.path("head/gate_1.onnx"))
-    point = cheapest(_accuracies(bundle, read_split(data, "scenes", "calibrate", plain.manifest.photograph).some(most)))
+    calibrate = read_split(data, "scenes", "calibrate", plain.manifest.photograph)
+    point = cheapest(_accuracies(bundle, calibrate.some(most or len(calibrate))))
     full = max(plain.calibration.points, key=lambda one: (one.width, one.bits))
     odds, sent, whole, sizes, full_sizes = [], [], [], [], []
     for frame_HWC in frames:
