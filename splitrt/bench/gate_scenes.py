@@ -10,7 +10,6 @@ full width is the widest at the most bits.
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splitrt.bench.gate import bytes_saved, judged
+from splitrt.bench.gate import bytes_saved, cpu_ms, judged
 from splitrt.bench.heldout import unseen
 from splitrt.bench.made import Silent
 from splitrt.bundle import Bundle, find_bundle, load_bundle
@@ -185,14 +184,7 @@ def _times(bundle: Bundle, features_1FHW: Array) -> dict[str, float]:
         "whole": ("whole.onnx", {"frame": frame}),
     }
     sessions = {name: (open_session(bundle.path(file)), given) for name, (file, given) in graphs.items()}
-    rounds: dict[str, list[float]] = {name: [] for name in graphs}
-    for _ in range(15):
-        for name, (session, given) in sessions.items():
-            started = time.process_time()
-            for _ in range(10):
-                session.run(None, given)
-            rounds[name].append((time.process_time() - started) * 1e2)
-    found = {f"{name}_ms": float(np.median(times)) for name, times in rounds.items()}
+    found = cpu_ms(sessions)
     found["gate_share_of_whole"] = found["gate_ms"] / found["whole_ms"]
     found["gate_and_exit_share_of_whole"] = (found["gate_ms"] + found["exit_ms"]) / found["whole_ms"]
     return found

@@ -14,7 +14,8 @@ from tiny import Heard
 from splitrt.errors import CalibrationRefused, ConfigError
 from splitrt.nn.filter import FilterGraph
 from splitrt.policy.guarantee import NEVER, most_losses
-from splitrt.train.filter import FilterPhase, FilterRecipe, Seen, odds_of, train_filter
+from splitrt.train.eyes import Seen
+from splitrt.train.filter import FilterPhase, FilterRecipe, odds_of, train_filter
 from splitrt.train.gate import certified, check_apart, raised, split_digest
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
