@@ -8,7 +8,7 @@ the speaker who is left out): nobody is ever scored by a network, or judged at a
 
 from __future__ import annotations
 
-import time
+import tempfile
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -18,12 +18,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from splitrt.bench.gate import bytes_saved, judged
+from splitrt.bench.gate import bytes_saved, cpu_ms, judged
 from splitrt.bench.made import Silent
 from splitrt.codec import parts
 from splitrt.codec.parts import Part
 from splitrt.manifest import Audio
-from splitrt.nn.spoken import Spoken
+from splitrt.nn.onnx import export_onnx
+from splitrt.nn.spoken import Deployed, GateGraph, Spoken
+from splitrt.onnx_session import open_session
 from splitrt.partition.quantised import ranges_of
 from splitrt.policy.guarantee import certify
 from splitrt.train.gate import raised
@@ -160,15 +162,14 @@ def _link_bytes(sent_NCHW: Float32) -> float:
 
 
 def _times(model: Spoken) -> dict[str, float]:
-    """CPU milliseconds of the row's gates and of the whole network, torch on one thread, a clip at a time."""
+    """CPU milliseconds of each gate and of the whole network, as a device runs them, a clip at a time."""
     x_11BT, is_in_N = torch.randn(1, 1, SOUND.bands, 64), torch.eye(WORDS, dtype=torch.bool)[0]
-    times: dict[str, list[float]] = {"gate_ms": [], "whole_ms": []}
-    with torch.no_grad():
-        for _ in range(30):
-            started = time.process_time()
-            model.odds(x_11BT, is_in_N, PHASE.handicaps)
-            between = time.process_time()
-            model(x_11BT)
-            times["gate_ms"].append(between - started)
-            times["whole_ms"].append(time.process_time() - between)
-    return {key: float(np.median(one)) * 1e3 for key, one in times.items()}
+    graphs: dict[str, torch.nn.Module] = {
+        f"gate_{k + 1}": GateGraph(model, k, is_in_N, handicap) for k, handicap in enumerate(PHASE.handicaps)
+    }
+    sessions = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, graph in {**graphs, "whole": Deployed(model)}.items():
+            export_onnx(graph.eval(), (x_11BT,), Path(scratch) / f"{name}.onnx", ["x"], ["y"])
+            sessions[name] = open_session(Path(scratch) / f"{name}.onnx"), {"x": x_11BT.numpy()}
+        return cpu_ms(sessions)
