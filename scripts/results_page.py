@@ -21,8 +21,8 @@ Written by `scripts/results_page.py` from the JSON under `docs/results`, each wr
 it and `--json FILE --plot FILE`; nothing here is typed by hand but what the figures are called. Each was taken on the
 machine named with it.
 
-A target is a promise of the program, a budget that a test holds, a bar that the design set before anything was
-measured, or not to lose to a plain way. It is met or it is missed; a figure without one stands alone.
+A target is one that was set before anything was measured, a promise of the program, a budget that a test holds, or not
+to lose to a plain way. It is met or it is missed; a figure without one stands alone.
 """
 
 
@@ -37,9 +37,10 @@ def page(results: Path = RESULTS) -> str:
 
 
 def value_at(summary: Summary, key: str) -> Any:
+    found: Any = summary
     for part in key.split("."):
-        summary = summary[part]
-    return summary
+        found = found[int(part)] if isinstance(found, list) else found[part]
+    return found
 
 
 def figures_of(name: str, summary: Summary) -> Iterator[tuple[Figure, Any]]:
@@ -68,7 +69,10 @@ def _missed(summaries: dict[str, Summary]) -> str:
 def _peers(summaries: dict[str, Summary]) -> str:
     lines = ["## Against peers\n", "| peer | what | splitrt | peer | who wins |", "|---|---|---|---|---|"]
     for peer, what, row in PEERS:
-        ours, theirs, winner = row(summaries)
+        try:
+            ours, theirs, winner = row(summaries)
+        except KeyError:  # its benchmark is not committed
+            continue
         lines.append(f"| {peer} | {what} | {ours} | {theirs} | {winner} |")
     return "\n".join(lines) + "\n\nSystems that could not be run beside this one: [other systems](comparison.md).\n"
 

@@ -53,7 +53,7 @@ def _words(line: str) -> list[str]:
 
 def pages() -> list[Path]:
     inner = [page for page in sorted(DOCS.rglob("*.md")) if "node_modules" not in page.parts]
-    return [ROOT / "README.md", *inner]
+    return [ROOT / "README.md", ROOT / "deploy/README.md", *inner]
 
 
 def blocks_of(page: Path) -> list[Block]:

@@ -11,6 +11,7 @@ Bytes are link bytes on a stream with 5 % positives, against sending every frame
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,18 @@ def bytes_saved(kept: float, stopped: float, sent: float, full: float) -> float:
     """On the stream: `sent` and `full` are link bytes of a frame that is let through, and of one at full width."""
     passing = POSITIVES * kept + (1 - POSITIVES) * (1 - stopped)
     return 1 - passing * sent / full
+
+
+def cpu_ms(sessions: dict[str, tuple[Any, dict[str, npt.NDArray[Any]]]]) -> dict[str, float]:
+    """Median CPU milliseconds of each graph on one thread, in turns. sessions: with what each is given."""
+    rounds: dict[str, list[float]] = {name: [] for name in sessions}
+    for _ in range(15):
+        for name, (session, given) in sessions.items():
+            started = time.process_time()
+            for _ in range(10):
+                session.run(None, given)
+            rounds[name].append((time.process_time() - started) * 1e2)
+    return {f"{name}_ms": float(np.median(times)) for name, times in rounds.items()}
 
 
 def _solve(is_below: Any) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from splitrt.bench.gate import bytes_saved, interval, judged
+from splitrt.bench.gate import bytes_saved, cpu_ms, interval, judged
 from splitrt.bench.made import Silent
 from splitrt.bundle import Bundle, load_bundle
 from splitrt.codec import pixels
@@ -26,7 +26,8 @@ from splitrt.errors import ConfigError
 from splitrt.manifest import Pixels
 from splitrt.onnx_session import open_session
 from splitrt.train.data import class_names, read_split
-from splitrt.train.filter import Eyes, FilterPhase, FilterRecipe, make_filter
+from splitrt.train.eyes import Eyes
+from splitrt.train.filter import FilterPhase, FilterRecipe, make_filter
 from splitrt.train.plain import plain_recipe, split_plain
 
 PERSON = "person"
@@ -54,7 +55,7 @@ def recipe_of(bundle: str) -> FilterRecipe:
         data="unlabelled",
         positives=(PERSON,),
         answer="nobody",
-        gate=FilterPhase(epochs=6, recall=0.9, delta=0.1),
+        gate=FilterPhase(epochs=15, width=32, recall=0.9, delta=0.1),
     )
 
 
@@ -104,6 +105,7 @@ def _judge(bundle: Bundle, data: Path) -> dict[str, Any]:
         "average_precision_open": open_ap,
         "bytes_saved_gate": bytes_saved(by_labels["positives_kept"], by_labels["negatives_stopped"], 1, 1),
         "bytes_saved_all": None,
+        **cpu_ms({"gate": (gate, {"x": eyes.features(frame_HWC)}), "whole": (whole, {"frame": x_1CHW})}),
     }
 
 

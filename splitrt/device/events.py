@@ -58,6 +58,7 @@ class Statistics:
     up_bytes: int = 0
     draft_bytes: int = 0  # of up_bytes, rounds without tokens sent again
     down_bytes: int = 0
+    state_bytes: int = 0  # of down_bytes, what a drafter that sees states was sent
     server_s: float = 0.0
     stalled_s: float = 0.0  # nothing to say and nothing to do but wait for a verdict
     first_token_s: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
@@ -18,12 +19,13 @@ from splitrt.device.wish import Offline, Wish
 from splitrt.errors import BundleError, ConfigError, SplitError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
+from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
 from splitrt.metrics import TextMetrics
 from splitrt.policy.modes import Mode
 
-DRAFTERS = ("model", "lookup")
+DRAFTERS = ("model", "moa", "lookup")
 
 
 class LanguageClient:
@@ -46,10 +48,12 @@ class LanguageClient:
             )
         if isinstance(drafter, str) and drafter not in DRAFTERS:
             raise ConfigError(f"drafter must be one of {', '.join(DRAFTERS)}, got {drafter!r}")
-        if isinstance(drafter, str):
-            self._drafter: Callable[[], Drafter] = PromptLookup if drafter == "lookup" else lambda: ModelDrafter(model)
+        if not isinstance(drafter, str):
+            self._drafter: Callable[[], Drafter] = drafter
+        elif drafter == "moa":
+            self._drafter = partial(MoaDrafter, *bundle.moa())
         else:
-            self._drafter = drafter
+            self._drafter = PromptLookup if drafter == "lookup" else partial(ModelDrafter, model)
 
     async def generate(
         self,

@@ -43,6 +43,7 @@ class GatedCompression(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(2 * channels, hidden), nn.ReLU(), nn.Linear(hidden, classes))
         self.openness_C = nn.Parameter(torch.full((channels,), OPEN))
+        self.limit = channels  # open channels beyond so many, the least open ones, are closed
 
     def logits(self, h_BCHW: Tensor) -> Tensor:
         """Of the classes, (B, N), from each channel's mean and peak."""
@@ -52,15 +53,20 @@ class GatedCompression(nn.Module):
     def mask(self) -> Tensor:
         """(C,) of 0 and 1; its gradient is that of the sigmoid (straight through: Bengio et al., arXiv:1308.3432)."""
         soft_C = self.soft_mask()
-        return (soft_C > 0.5).to(soft_C.dtype) + (soft_C - soft_C.detach() if self.training else 0.0)
+        return self._is_open_C().to(soft_C.dtype) + (soft_C - soft_C.detach() if self.training else 0.0)
 
     def soft_mask(self) -> Tensor:
         return torch.sigmoid(SHARPNESS * self.openness_C)
 
     def kept(self) -> list[int]:
         """Channels that go on; never none, or there would be nothing to send."""
-        found: list[int] = torch.nonzero(self.openness_C > 0).flatten().tolist()
+        found: list[int] = torch.nonzero(self._is_open_C()).flatten().tolist()
         return found or [int(self.openness_C.argmax())]
+
+    def _is_open_C(self) -> Tensor:
+        widest = torch.zeros_like(self.openness_C, dtype=torch.bool)
+        widest[self.openness_C.topk(self.limit).indices] = True
+        return widest & (self.openness_C > 0)
 
     def compress(self, h_BCHW: Tensor) -> Tensor:
         return self.mask().view(1, -1, 1, 1) * h_BCHW

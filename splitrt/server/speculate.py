@@ -129,9 +129,9 @@ class _Stream:
             await self._waiting.put(error)
 
     async def _answer(self, one: Round) -> None:
-        sampling = self._opening.sampling
+        sampling, states = self._opening.sampling, self._opening.states
         try:
-            verdict = await self._verifier.verify(self._key, one, sampling)
+            verdict = await self._verifier.verify(self._key, one, sampling, states=states)
         except SplitError as error:
             verdict = Verdict(round=one.round, base=one.base, error=error)
         self._count(one, verdict)

@@ -22,7 +22,7 @@ from splitrt.errors import CalibrationRefused, ConfigError
 from splitrt.golden import GateGolden
 from splitrt.manifest import Gate, write_manifest
 from splitrt.nn.onnx import export_onnx
-from splitrt.policy.guarantee import certify
+from splitrt.policy.guarantee import GRID_L, certify
 
 Float32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]
@@ -39,10 +39,11 @@ CURVE = (
 
 
 def certified(
-    odds_N: Float32, is_positive_N: Bool, recall: float, delta: float, digest: str
+    odds_N: Float32, is_positive_N: Bool, recall: float, delta: float, digest: str, stops: float | None = None
 ) -> tuple[float, GateRecord]:
     """The lowest threshold on P(nothing) that keeps at least `recall` of positives with probability 1 - delta, and the
     record that a bundle holds of it. odds_N: the row's, the smallest where there are several gates.
+    stops: as in `raised`.
 
     Raises CalibrationRefused where there are too few positives, with the number needed: none at all is too few.
     """
@@ -50,22 +51,32 @@ def certified(
     nothing_N = np.exp(-np.logaddexp(0, odds_N.astype(np.float64)))
     positives, negatives = nothing_N[is_positive_N], nothing_N[~is_positive_N]
     found = certify(positives, np.ones(len(positives), np.bool_), 1 - recall, delta)
+    threshold = raised(found.threshold, negatives, stops) if stops is not None else found.threshold
     curve = []
     for kept in CURVE:
-        threshold = float(np.quantile(positives, kept, method="inverted_cdf"))
-        stopped = float((negatives > threshold).mean()) if len(negatives) else None
+        limit = float(np.quantile(positives, kept, method="inverted_cdf"))
+        stopped = float((negatives > limit).mean()) if len(negatives) else None
         curve.append(GatePoint(kept=kept, stopped=stopped))
     record = GateRecord(
         recall=recall,
         delta=delta,
         positives=len(positives),
-        lost=found.losses,
+        lost=int((positives >= threshold).sum()),
         negatives=len(negatives),
-        stopped=int((negatives >= found.threshold).sum()),
+        stopped=int((negatives >= threshold).sum()),
         digest=digest,
         curve=tuple(curve),
     )
-    return found.threshold, record
+    return threshold, record
+
+
+def raised(floor: float, negatives_N: npt.NDArray[np.float64], stops: float) -> float:
+    """The highest threshold of the grid, not below the certified floor, that still stops `stops` of the negatives.
+    negatives_N: their P(nothing). A higher threshold loses none that a lower one keeps, so the certificate holds.
+    """
+    shares_L = (negatives_N[:, None] >= GRID_L).mean(0) if len(negatives_N) else np.zeros(len(GRID_L))
+    enough_L = GRID_L[shares_L >= stops]
+    return max(floor, float(enough_L.max())) if len(enough_L) else floor
 
 
 def split_digest(samples: Sequence[npt.NDArray[np.generic]]) -> str:

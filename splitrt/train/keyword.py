@@ -60,6 +60,7 @@ def make_keyword(recipe: SpokenRecipe, data: Path, out: Path, watch: Watch) -> P
         recipe.gate.recall,
         recipe.gate.delta,
         split_digest(clips.sounds),
+        recipe.gate.stops,
     )
     watch.line(f"gate: {record.lost} of {record.positives} positives and {record.stopped} of {record.negatives} others "
                f"stopped at P(nothing) {threshold:.4f}")  # fmt: skip

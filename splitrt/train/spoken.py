@@ -56,10 +56,12 @@ class GatePhase(Table):
     width: int = Field(16, ge=2)
     alphas: tuple[float, float] = (0.5, 1.0)
     betas: tuple[float, float] = (0.0, 5.0)
+    most: float = Field(0.1, gt=0, le=1)  # share of the seam's channels that may be sent
     words_weight: float = Field(1.0, ge=0)  # of telling all words apart, in every gate's MLP
     handicaps: tuple[float, float] = (3.0, 0.0)  # log odds by which the first gate must be surer than the second
     recall: float = Field(0.9, gt=0, lt=1)  # to be certified
     delta: float = Field(0.1, gt=0, lt=1)
+    stops: float = Field(0.9, gt=0, lt=1)  # share of negatives in calibration down to which the threshold is raised
 
     @property
     def weights(self) -> list[Weights]:
@@ -90,6 +92,7 @@ def train_spoken(clips: Clips, audio: Audio, classes: int, phase: GatePhase, see
     said_VNBT = virtual_speakers(clips, audio, seed)
     model = Spoken(classes, torch.from_numpy(voices(audio)), phase.width).train()
     optimiser = AdamW(groups([model], phase.weight_decay), lr=phase.learning_rate)
+    seam = model.row.layer(-1)
     average = AveragedModel(model, use_buffers=True)
     steps_each = max(1, len(clips) // phase.batch)
     steps = phase.epochs * steps_each
@@ -99,6 +102,7 @@ def train_spoken(clips: Clips, audio: Audio, classes: int, phase: GatePhase, see
         chosen = order[(step % steps_each) * phase.batch :][: phase.batch]
         for group in optimiser.param_groups:
             group["lr"] = phase.learning_rate * one_cycle(step / steps)
+        seam.limit = channels_allowed(seam.openness_C.numel(), phase.most, step / steps)
         x_B1MT = torch.from_numpy(augmented(said_VNBT, chosen, draws))
         loss = _loss(model, x_B1MT, clips.labels_N[chosen], classes, phase, step / steps, draws)
         if not math.isfinite(float(loss.detach())):
@@ -112,6 +116,12 @@ def train_spoken(clips: Clips, audio: Audio, classes: int, phase: GatePhase, see
     if phase.averaged:
         model.load_state_dict(average.module.state_dict())
     return model.eval()
+
+
+def channels_allowed(channels: int, most: float, share: float) -> int:
+    """After a share of the steps: falls from all of them to a share `most` while beta grows."""
+    allowed = 1 - (1 - most) * min(1.0, share / WARM_UP)
+    return max(1, int(allowed * channels))
 
 
 def asked(labels_B: Int64, classes: int, draws: np.random.Generator) -> npt.NDArray[np.bool_]:

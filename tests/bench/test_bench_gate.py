@@ -12,7 +12,8 @@ pytest.importorskip("torch")
 from splitrt.bench.gate import bytes_saved, interval, judged
 from splitrt.bench.gate_audio import PHASE, SOUND, groups
 from splitrt.bench.gate_person import recipe_of
-from splitrt.bench.gate_scenes import RECIPE
+from splitrt.bench.gate_scenes import RECIPE, cheapest
+from splitrt.calibration import Point
 from splitrt.train.filter import read_filter_recipe
 from splitrt.train.keyword import read_spoken_recipe
 
@@ -56,3 +57,11 @@ def test_nobody_is_judged_by_a_network_that_has_met_him() -> None:
     found = groups(names, names)
     assert sorted(map(len, found)) == [2] * 6 + [3] * 4
     assert groups(names, ("a",)) == [("b", "c", "d"), ("b", "c"), ("b", "d"), ("c", "d")]
+
+
+def test_what_goes_on_is_sent_at_the_fewest_bytes_within_half_a_point_of_the_best() -> None:
+    points = [
+        Point(width=k, bits=2, payload_bytes_mean=100 * k, payload_bytes_p95=100 * k, accuracy=0.5) for k in (1, 2, 4)
+    ]
+    accuracies = (0.952, 0.956, 0.960)
+    assert cheapest(list(zip(points, accuracies, strict=True))) is points[1]

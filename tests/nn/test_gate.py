@@ -55,6 +55,16 @@ def test_what_is_sent_is_a_subset_of_the_activation() -> None:
     assert not narrow_BCHW[:, :3].any()
 
 
+def test_no_more_than_the_limit_is_sent_and_the_most_open_go() -> None:
+    one = layer(8, closed=3)
+    with torch.no_grad():
+        one.openness_C.add_(0.01 * torch.arange(8))
+    open_then = one.kept()
+    one.limit = 2
+    assert one.kept() == open_then[-2:]
+    assert torch.nonzero(one.eval().mask()).flatten().tolist() == one.kept()
+
+
 def test_a_mask_that_closes_everything_still_sends_its_least_closed_channel() -> None:
     gate = layer(closed=8)
     with torch.no_grad():

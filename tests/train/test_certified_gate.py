@@ -14,8 +14,9 @@ from tiny import Heard
 from splitrt.errors import CalibrationRefused, ConfigError
 from splitrt.nn.filter import FilterGraph
 from splitrt.policy.guarantee import NEVER, most_losses
-from splitrt.train.filter import FilterPhase, FilterRecipe, Seen, odds_of, train_filter
-from splitrt.train.gate import certified, check_apart, split_digest
+from splitrt.train.eyes import Seen
+from splitrt.train.filter import FilterPhase, FilterRecipe, odds_of, train_filter
+from splitrt.train.gate import certified, check_apart, raised, split_digest
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 Float32 = npt.NDArray[np.float32]
@@ -43,6 +44,22 @@ def test_what_is_stopped_grows_as_fewer_positives_are_kept() -> None:
     _, record = certified(*stream(300, 500), 0.9, 0.1, DIGEST)
     stopped = [point.stopped for point in record.curve if point.stopped is not None]
     assert stopped == sorted(stopped, reverse=True)
+
+
+def test_a_threshold_is_raised_while_enough_is_stopped_and_never_lowered() -> None:
+    odds_N, is_positive_N = stream(300, 500)
+    floor, plain = certified(odds_N, is_positive_N, 0.9, 0.1, DIGEST)
+    threshold, record = certified(odds_N, is_positive_N, 0.9, 0.1, DIGEST, stops=0.6)
+    assert threshold > floor
+    assert record.lost < plain.lost
+    assert 300 <= record.stopped < 320
+    assert certified(odds_N, is_positive_N, 0.9, 0.1, DIGEST, stops=0.999) == (floor, plain)
+
+
+@pytest.mark.parametrize("negatives", [[], [0.2, 0.4], [0.0]])
+def test_nothing_is_raised_where_too_little_would_be_stopped(negatives: list[float]) -> None:
+    assert raised(0.9, np.array(negatives), 0.5) == 0.9
+    assert raised(NEVER, np.array(negatives), 0.5) == NEVER
 
 
 @pytest.mark.parametrize("positives", [0, 21])
@@ -110,6 +127,18 @@ def test_a_filter_learns_what_lies_in_the_features() -> None:
     unseen = seen(2)
     assert ((odds_of(trained, unseen, IS_IN) > 0) == (unseen.labels_N == 1)).mean() > 0.9
     assert heard.steps[-1] == ("gate", 24, 24)
+
+
+def test_a_filter_that_is_distilled_believes_the_undivided_model_more_than_a_wrong_label() -> None:
+    right, unseen = seen(0), seen(2)
+    wrong = Seen(
+        features_NFHW=right.features_NFHW,
+        labels_N=1 - right.labels_N,
+        beliefs_NC=np.eye(2, dtype=np.float32)[right.labels_N],
+    )
+    recipe = RECIPE.model_copy(update={"gate": RECIPE.gate.model_copy(update={"distil": 0.9})})
+    odds_N = odds_of(train_filter(wrong, seen(1), IS_IN, recipe, Heard()), unseen, IS_IN)
+    assert ((odds_N > 0) == (unseen.labels_N == 1)).mean() > 0.9
 
 
 @pytest.mark.parametrize("labels", [(0,), (1,)])

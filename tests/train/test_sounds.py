@@ -14,7 +14,7 @@ from splitrt.errors import ConfigError
 from splitrt.manifest import Audio
 from splitrt.train.keyword import measured
 from splitrt.train.sounds import Clips, augmented, read_clips, spectrograms, statistics, virtual_speakers, voices
-from splitrt.train.spoken import GatePhase, Sound, SpokenRecipe, asked
+from splitrt.train.spoken import GatePhase, Sound, SpokenRecipe, asked, channels_allowed
 
 pytestmark = pytest.mark.torch
 SOUND = Sound(rate_hz=8000, samples=2000, window=256, hop=100, bands=12, low_hz=60.0, high_hz=3900.0)
@@ -70,6 +70,13 @@ def test_half_of_a_batch_is_asked_for_its_own_word_and_the_rest_for_another() ->
     assert (is_in_BN.sum(1) == 1).all()
     assert is_in_BN[np.arange(2_000), labels_B].mean() == pytest.approx(0.5, abs=0.04)
     assert (is_in_BN.mean(0) > 0.1).all()
+
+
+def test_the_seam_narrows_to_its_share_while_beta_grows() -> None:
+    allowed = [channels_allowed(64, 0.1, share) for share in np.linspace(0, 1, 21)]
+    assert (allowed[0], allowed[-1]) == (64, 6)
+    assert allowed == sorted(allowed, reverse=True)
+    assert channels_allowed(4, 0.1, 1.0) == 1
 
 
 @pytest.mark.parametrize("keywords", [("a", "b"), ("c",)])
