@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-fast fuzz check bench format clean
+.PHONY: demo test test-fast fuzz check docs bench format clean
 
 demo: $(VENV)/.demo
 	$(BIN)/splitrt demo --plot demo.png
 
+# On both cores, a file at a time; a Ray cluster has the machine for itself.
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray"
+	$(BIN)/python -m pytest -m ray
 
 test-fast: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not torch and not ray and not slow"
@@ -23,6 +25,12 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# The documentation into site/, a warning being an error; first the pages that are written from commands and results.
+docs: $(VENV)/.dev
+	$(BIN)/python scripts/cli_page.py
+	$(BIN)/python scripts/results_page.py
+	$(BIN)/python -m mkdocs build --strict
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -5,6 +5,7 @@ SplitError
  ├─ ConfigError         a setting that cannot be used
  │   ├─ CalibrationRefused  images that cannot give the guarantee asked for
  │   └─ CaptureError    a model that cannot be captured as a graph: which operator or control flow, and where
+ ├─ EngineError         tails that cannot be run where they were asked for: no cluster, too little room, a port taken
  ├─ BundleError         a bundle that is damaged, incomplete or disagrees with its golden sample
  ├─ FrameTooLarge       over the cap agreed for one frame
  ├─ BadFrame            bytes that do not decode to what their header says (`reason`)
@@ -55,6 +56,12 @@ class CalibrationRefused(ConfigError):
     """The images cannot give the guarantee that was asked for: too few, or ones that training has seen."""
 
     code = "calibration"
+
+
+class EngineError(SplitError):
+    """No cluster at the address, another version of Ray, too few resources, a replica that does not start, a port."""
+
+    code = "engine"
 
 
 class BundleError(SplitError):
@@ -112,12 +119,15 @@ class Unauthenticated(SplitError):
 
 
 class Overloaded(SplitError):
+    """`reason` is what was full: stream, streams, queue, time, fairness, tails or unread. It does not travel."""
+
     code = "overloaded"
     retryable = True
 
-    def __init__(self, message: str, *, retry_after_ms: float = 0.0) -> None:
+    def __init__(self, message: str, *, retry_after_ms: float = 0.0, reason: str = "other") -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+        self.reason = reason
 
 
 class DeadlineExceeded(SplitError):

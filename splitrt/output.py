@@ -9,6 +9,8 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+LEAST_NAME = 10  # characters of a table's first column
+
 
 def write_json(result: Any, file: Path | None) -> None:
     """Nothing where no file was asked for."""
@@ -29,10 +31,18 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
 
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] else "right")
+        if column == columns[0]:  # names what the row is of: folded where a terminal is narrow, never cut off
+            table.add_column(column, justify="left", overflow="fold", min_width=LEAST_NAME)
+        else:
+            table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*(f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row))
-    Console(stderr=quiet).print(table)
+    console = Console(stderr=quiet)
+    if not console.is_terminal:  # a file or a pipe has no width
+        console.width = max(
+            console.width, console.measure(table, options=console.options.update(max_width=1 << 12)).maximum
+        )
+    console.print(table)
 
 
 def _rounded(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor
 from splitrt.language.bundle import LanguageBundle, load_language, make_language
 from splitrt.language.decoder import Decoder, DecoderConfig
 from splitrt.language.folder import STORIES_NAMES
+from splitrt.language.moa_config import MoaConfig
 from splitrt.language.rope import Rope
 from splitrt.language.sampling import Sampling
+from splitrt.language.states import state_shapes
 
 WORDS = (" the", " a", "he", " sun", "in", "er", " th", "é", " ☀", "at", " cat", "ing", " d", "og", "s.")
 VOCABULARY = 3 + 256 + len(WORDS)
@@ -33,6 +35,23 @@ TARGET = DecoderConfig(
     tied=True,
 )
 DRAFT = replace(TARGET, layers=1)
+MOA_DRAFT = replace(
+    TARGET, layers=2, hidden=16, feed_forward=24, heads=2, kv_heads=2, head_dim=8
+)  # a drafter without states
+MOA = MoaConfig(
+    vocabulary=VOCABULARY,
+    hidden=16,
+    feed_forward=24,
+    heads=2,
+    context=160,
+    state=12,
+    window=16,
+    layers=TARGET.layers,
+    cached=2 * TARGET.kv_heads * TARGET.head_dim,
+    layer_hidden=12,
+    layer_feed_forward=16,
+    layer_heads=2,
+)
 
 
 def random_weights(config: DecoderConfig, seed: int, spread: float = 2.5) -> dict[str, Tensor]:
@@ -76,13 +95,27 @@ def save_tokenizer(file: Path, words: Sequence[str] = WORDS) -> Path:
     return file
 
 
-def save_pair(folder: Path) -> LanguageBundle:
+def save_moa(folder: Path) -> Path:
+    """Both parts of a drafter that sees states, and no control: all random."""
+    draw = torch.Generator().manual_seed(9)
+    for half, shapes in (("moa", MOA.shapes()), ("states", state_shapes(MOA))):
+        (folder / half).mkdir(parents=True)
+        weights = {name: torch.randn(shape, generator=draw) for name, shape in shapes.items()}
+        save_file(weights, folder / half / "model.safetensors")
+    (folder / "moa" / "config.json").write_text(json.dumps(asdict(MOA)))
+    return folder
+
+
+def save_pair(folder: Path, *, moa: bool = False) -> LanguageBundle:
     """A bundle whose drafter is the target's first layer: often right, often wrong."""
     weights = random_weights(TARGET, 0)
     target = save_stories(folder / "target", TARGET, weights)
     draft = save_stories(folder / "draft", DRAFT, {name: weights[name] for name in DRAFT.shapes()})
     tokenizer = save_tokenizer(folder / "tokenizer.json")
-    made = make_language(folder, name="tiny", version="1", target=target, draft=draft, tokenizer=tokenizer, ends=(2,))
+    made = make_language(
+        folder, name="tiny", version="1", target=target, draft=draft, tokenizer=tokenizer, ends=(2,),
+        moa=save_moa(folder / "mixture") if moa else None,
+    )  # fmt: skip
     return load_language(made)
 
 

@@ -35,6 +35,7 @@ LOCAL: list[SplitError] = [
     errors.ConfigError("/home/someone/secret"),
     errors.CaptureError("/home/someone/secret"),
     errors.CalibrationRefused("/home/someone/secret"),
+    errors.EngineError("/home/someone/secret"),
     errors.BundleError("/home/someone/secret"),
     errors.LinkLost("/home/someone/secret"),
     errors.Withdrawn("/home/someone/secret"),

@@ -5,7 +5,7 @@ run, everything on loopback with the server in a process of its own. `ratio_http
 payload to outputs (the same worker behind both) with FastAPI and httpx: the median of the rounds' ratios;
 plain http.client is shown beside it, and `ratio_http_whole_client`, which counts the client's own work too.
 Pipeline efficiency uses stages of at least 10 ms each. Payloads are packed or zstd: what the range coder takes and
-saves is the claim `codec`.
+saves is the claim `codec`. `metrics_cpu_share`: what metrics take of a frame's CPU time, see splitrt.bench.metering.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splitrt.bench.made import make_in_process
+from splitrt.bench.metering import metrics_cpu_share
 from splitrt.bench.peers import HEADER, EchoClient, peer_process
 from splitrt.bench.process import server_process
 from splitrt.bench.report import Asked, Claim
@@ -58,6 +59,7 @@ def measure(asked: Asked) -> Claim:
         rows = asyncio.run(_rounds(small, 8 if asked.quick else 40))
         pipeline = asyncio.run(_pipeline(heavy, 60 if asked.quick else 300))
         memory = _steady(small, 1_000 if asked.quick else 10_000)
+        metering = asyncio.run(metrics_cpu_share(small, PAYLOAD_CHANNELS, 200 if asked.quick else 1_000))
     overheads = [overhead for row in rows for overhead in row.pop("overheads_ms")]
     ratios = [row["request_ms"] / row["httpx_ms"] for row in rows]
     summary = {
@@ -76,6 +78,7 @@ def measure(asked: Asked) -> Claim:
         "rounds": len(rows),
         "lost": sum(row["lost"] for row in rows) + pipeline["lost"] + memory["lost"],
         "help_s": _help_s(),
+        **metering,
         **{key: value for key, value in memory.items() if key != "lost"},
     }
     return Claim(summary=summary, rows=rows, draw=lambda file: _draw(rows, file))

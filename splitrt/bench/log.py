@@ -14,13 +14,16 @@ GRACE_MS = 50.0  # the promise: an end no later than this after the deadline
 
 
 class FrameLog:
-    """Rows of plain values, one a frame, in the order they ended."""
+    """Rows of plain values, one a frame, in the order they ended; all of them, or at least the last `last`."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: int | None = None) -> None:
         self.rows: list[dict[str, Any]] = []
+        self._last = last
 
     def add(self, result: Result, **more: Any) -> None:
         """`more`: what the caller knows beside, e.g. at_s and the right label."""
+        if self._last is not None and len(self.rows) >= 2 * self._last:
+            del self.rows[: -self._last]
         self.rows.append(
             {
                 "seq": result.seq,

@@ -21,6 +21,7 @@ from splitrt.device.verifier_link import ScriptedVerifierLink
 from splitrt.device.wish import Wish
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
+from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
 from splitrt.rpc.speculation import Opened
@@ -54,15 +55,17 @@ class Blind:
         return self._draw.randrange(self._vocabulary), 0.1
 
 
-def check(bundle: LanguageBundle, told: Sequence[Told], generations: int, tokens: int) -> dict[str, Any]:
+def check(
+    bundle: LanguageBundle, told: Sequence[Told], generations: int, tokens: int, drafters: Sequence[str] = DRAFTERS
+) -> dict[str, Any]:
     """Counts: generations and mismatches, without faults (`mismatches`) and with (`outage_mismatches`)."""
     verifier, draft, tokenizer = Verifier(bundle), bundle.model("draft"), bundle.tokenizer()
     counts = {"generations": 0, "mismatches": 0, "outage_generations": 0, "outage_mismatches": 0}
     totals = {"rounds": 0, "provisional": 0, "retracted": 0, "replays": 0, "strays": 0, "connections": 0}
     for number in range(generations):
         draw = random.Random(number)
-        text, kind = told[number % len(told)], DRAFTERS[number % len(DRAFTERS)]
-        faults = (0.0, 0.05, 0.2, 0.4)[number // len(DRAFTERS) % 4]
+        text, kind = told[number % len(told)], drafters[number % len(drafters)]
+        faults = (0.0, 0.05, 0.2, 0.4)[number // len(drafters) % 4]
         wish = Wish(
             prompt=text.prompt,
             vocabulary=verifier.target.config.vocabulary,
@@ -75,7 +78,7 @@ def check(bundle: LanguageBundle, told: Sequence[Told], generations: int, tokens
             patience_s=draw.choice((0.0, None)),
         )
         truth = (*text.prompt, *text.tokens)
-        drafter = _drafter(kind, draft, truth, wish.vocabulary, number)
+        drafter = MoaDrafter(*bundle.moa()) if kind == "moa" else _drafter(kind, draft, truth, wish.vocabulary, number)
         done = asyncio.run(_generate(bundle, tokenizer, verifier, drafter, wish, faults, number))
         is_wrong = list(done.tokens) != list(text.tokens[: wish.stop.max_tokens])
         counts["outage_generations" if faults else "generations"] += 1
@@ -102,7 +105,7 @@ async def _generate(
 ) -> Done:
     verifier.forget()
     link = ScriptedVerifierLink(
-        lambda one: verifier.answer(KEY, one, wish.sampling),
+        lambda one: verifier.answer(KEY, one, wish.sampling, states=isinstance(drafter, MoaDrafter)),
         Opened(context=bundle.manifest.context, max_nodes=MAX_NODES),
         go_on=partial(_go_on, verifier, wish.sampling),
         restart=verifier.forget,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def make_bundle(
     channels: int = 0,
     is_coded: bool = False,
     exits: int = 0,
+    name: str = "made",
 ) -> Path:
     """An untrained `mobilenet` bundle under `folder`, with 8-bit points only. Needs the torch extra.
 
@@ -53,7 +55,7 @@ def make_bundle(
     torch.manual_seed(0)
     recipe = Recipe.model_validate(
         {
-            "name": "made",
+            "name": name,
             "version": "1",
             "family": "mobilenet",
             "model": {"classes": CLASSES, "width": width, "resolution": resolution},
@@ -84,7 +86,7 @@ def make_bundle(
     tables = trained_tables(split.head, split.tiers, images, recipe)
     if not is_coded:
         tables = Tables(ranges=tables.ranges, priors={})
-    out = folder / "made-1"
+    out = folder / f"{name}-1"
     export_bundle(out, recipe, split.head, split.tail, split.whole, tables, images, [], Silent(), (tune,))
     return out
 
@@ -101,12 +103,18 @@ class Silent:
 
 def make_in_process(folder: Path, **sizes: Any) -> Path:
     """`make_bundle` elsewhere. Raises ConfigError with its last words."""
+    return make_several(folder, {"made": sizes})["made"]
+
+
+def make_several(folder: Path, sizes: Mapping[str, Mapping[str, Any]]) -> dict[str, Path]:
+    """The same for several by name, with torch loaded once."""
     words = [sys.executable, "-m", "splitrt.bench.made", str(folder), json.dumps(sizes)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ConfigError(f"a bundle to measure could not be made: {done.stderr.strip().rpartition(chr(10))[2]}")
-    return folder / "made-1"
+    return {name: folder / f"{name}-1" for name in sizes}
 
 
 if __name__ == "__main__":
-    make_bundle(Path(sys.argv[1]), **json.loads(sys.argv[2]))
+    for called, each in json.loads(sys.argv[2]).items():
+        make_bundle(Path(sys.argv[1]), name=called, **each)

@@ -1,18 +1,21 @@
-"""What splitrt's transport is measured against: a raw TCP echo, and the same worker behind FastAPI.
+"""What splitrt is measured against: a raw TCP echo, and the same worker behind FastAPI. LitServe has a
+module of its own.
 
-Each runs in a process of its own: `python -m splitrt.bench.peers echo` or `... http BUNDLE`; the first line
-printed is its port.
+Each runs in a process of its own: `python -m splitrt.bench.peers echo`, `... http BUNDLE` or `... http BUNDLE
+DEADLINE_MS`; the first line printed is its port.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import struct
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 ECHO_REPLY_BYTES = 64
 HEADER = struct.Struct("<IHBB")  # payload bytes, width, bits, codec
@@ -55,8 +58,14 @@ def _receive(connection: socket.socket, count: int) -> bytes:
     return data
 
 
-def http(bundle: str) -> None:
-    """The same worker and tail, asked by POST; runs in uvicorn's thread pool as FastAPI does with plain functions."""
+def http(bundle: str, deadline_ms: str = "") -> None:
+    """The same worker and tail, asked by POST; runs in uvicorn's thread pool as FastAPI does with plain functions.
+
+    deadline_ms: given, on one thread as every server's tail here, and what waited so long that it would be late is
+    answered 504: the few lines that a careful author would write.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
     import uvicorn
     from fastapi import FastAPI, Request, Response
 
@@ -64,18 +73,37 @@ def http(bundle: str) -> None:
     from splitrt.codec.payload import Codec
     from splitrt.config import ServerConfig
     from splitrt.server.loading import load_worker
-    from splitrt.server.work import Work
+    from splitrt.server.work import Outcome, Work
 
     worker, app = load_worker(find_bundle(bundle), ServerConfig()), FastAPI()
+    most_s, thread = float(deadline_ms or "inf") / 1e3, ThreadPoolExecutor(1) if deadline_ms else None
+    took_s = 0.0
+
+    def run(work: Work) -> Outcome | None:
+        nonlocal took_s
+        started = time.monotonic()
+        if started + took_s - work.arrived_at > most_s:
+            return None
+        outcome = worker.run([work])[0]
+        took_s = time.monotonic() - started
+        return outcome
 
     async def infer(request: Request) -> Response:
         data = await request.body()
         size, width, bits, codec = HEADER.unpack_from(data)
         payload = data[HEADER.size : HEADER.size + size]
         work = Work(
-            principal="", width=width, bits=bits, codec=Codec(codec), payloads=(payload,), arrived_at=0, deadline_at=0
+            principal="",
+            width=width,
+            bits=bits,
+            codec=Codec(codec),
+            payloads=(payload,),
+            arrived_at=time.monotonic(),
+            deadline_at=0,
         )
-        outcome = (await asyncio.to_thread(worker.run, [work]))[0]
+        outcome = await asyncio.get_running_loop().run_in_executor(thread, run, work)
+        if outcome is None:
+            return Response(status_code=504)
         return Response(outcome.outputs[0].tobytes(), media_type="application/octet-stream")
 
     infer.__annotations__ = {"request": Request, "return": Response}  # names FastAPI must see as classes
@@ -90,20 +118,23 @@ def http(bundle: str) -> None:
 
 
 @asynccontextmanager
-async def peer_process(*arguments: str) -> AsyncIterator[int]:
-    """One of the above in a process; gives its port."""
+async def peer_process(
+    *arguments: str, module: str = "splitrt.bench.peers", python: str = sys.executable
+) -> AsyncIterator[int]:
+    """One of the above in a process, or another module's; gives its port."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "splitrt.bench.peers", *arguments, stdout=asyncio.subprocess.PIPE
+        python, "-m", module, *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(60):
-            yield int(await process.stdout.readline())
+            port = int(await process.stdout.readline())
+        yield port
     finally:
-        if process.returncode is None:
-            process.terminate()
+        with suppress(ProcessLookupError):  # with its workers, which outlive it otherwise
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
 if __name__ == "__main__":
-    echo() if sys.argv[1] == "echo" else http(sys.argv[2])
+    echo() if sys.argv[1] == "echo" else http(*sys.argv[2:])

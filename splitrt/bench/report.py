@@ -25,11 +25,23 @@ CLAIMS = {
     "head": "splitrt.bench.head",
     "plan": "splitrt.bench.plan",
     "rate": "splitrt.bench.rate",
+    "serve": "splitrt.bench.serve",
     "speculate": "splitrt.bench.speculate",
     "width": "splitrt.bench.width",
     "zoo": "splitrt.bench.zoo",
 }
-PACKAGES = ("torch", "onnxruntime", "grpcio", "protobuf", "numpy", "zstandard", "transformers")
+PACKAGES = (
+    "torch",
+    "onnxruntime",
+    "grpcio",
+    "protobuf",
+    "numpy",
+    "zstandard",
+    "transformers",
+    "ray",
+    "fastapi",
+    "uvicorn",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +53,7 @@ class Asked:
     data: Path | None
     traces: Path | None = None
     real: bool = False
+    litserve_python: Path | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,13 +75,21 @@ def run(
     json: Path | None,
     traces: Path | None = None,
     real: bool = False,
+    litserve_python: Path | None = None,
 ) -> None:
     """Raises ConfigError on an unknown name."""
     if name not in CLAIMS:
         near = get_close_matches(name, CLAIMS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ConfigError(f"benchmark must be one of {', '.join(CLAIMS)}, got {name!r}{hint}")
-    asked = Asked(quick=quick, bundle=bundle, data=data_folder(data), traces=traces, real=real)
+    asked = Asked(
+        quick=quick,
+        bundle=bundle,
+        data=data_folder(data),
+        traces=traces,
+        real=real,
+        litserve_python=litserve_python,
+    )
     claim: Claim = import_module(CLAIMS[name]).measure(asked)
     quiet = str(json) == "-"
     print_table(f"bench {name}", ["", "value"], _lines(claim.summary), quiet=quiet)

@@ -10,31 +10,29 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from splitrt.bench.crowd import alone_s_p95, capacity
+from splitrt.bench.drafters import compare, told_by
 from splitrt.bench.lossless import check
-from splitrt.bench.profiles import PROFILES, Costs, Profile
+from splitrt.bench.profiles import PROFILES, Costs
 from splitrt.bench.report import Asked, Claim
-from splitrt.bench.spoken import spoken
+from splitrt.bench.spoken import BY_DRAFTER, SLOW, SLOW_WAYS, WAYS, spoken
 from splitrt.bench.stories import Told, measured_costs, prompts, stories_bundle, tell
-from splitrt.bench.turns import Way, routed, run, server_alone, split, up_size
-from splitrt.device.pace import Pace
+from splitrt.bench.turns import up_size
+from splitrt.bench.ways import LENGTHS, simulate, two_in_flight_ratio
 from splitrt.errors import ConfigError
-from splitrt.language.bundle import LanguageBundle
+from splitrt.language.bundle import LanguageBundle, find_language
 from splitrt.language.context import Context
 from splitrt.language.draft import ModelDrafter, chain
 from splitrt.language.sampling import Sampling, log_softmax
 
 LARGE = Costs(pass_s=0.030, node_s=0.0005, draft_s=0.010, server_draft_s=0.004)  # stated, not measured
-LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
-SERVER_LENGTHS = (2, 4, 6)
 QUALITY_TOKENS = 32
 
 
@@ -52,17 +50,29 @@ def measure(asked: Asked) -> Claim:
             "stories": Costs(pass_s=pass_s, node_s=node_s, draft_s=draft_s, server_draft_s=draft_s),
             "large": LARGE,
         }
-        rows = [row for name, costs in regimes.items() for row in _simulate(name, costs, told)]
+        rows = [row for name, costs in regimes.items() for row in simulate(name, costs, told)]
         crowds = {name: _crowd(costs, told) for name, costs in regimes.items()}
-        wire = asyncio.run(spoken(bundle, told[: 2 if asked.quick else 6], 24 if asked.quick else 64))
-        proof = check(bundle, told, 60 if asked.quick else 1_200, 32)
+        wire = asyncio.run(_wire(bundle, told, asked))
+        proof = check(bundle, told, 50 if asked.quick else 1_200, 32)
         quality = _quality(bundle, told[: 4 if asked.quick else 16])
+    drafters, by_drafter = compare(asked.data, *((8, 32) if asked.quick else (128, 96)))
+    mixed = find_language("shakespeare")
+    mixed_told = told_by(mixed, asked.data, 2 if asked.quick else 12, 32)
+    proof_moa = check(mixed, mixed_told, 8 if asked.quick else 200, 32, ("moa",))
+    if not asked.quick:
+        wire += asyncio.run(
+            spoken(
+                mixed, mixed_told, 32, profiles=("4G", "poor 4G", "4G, outages"), ways=BY_DRAFTER,
+                regime="wire, shakespeare",
+            )
+        )  # fmt: skip
     own = {row["way"]: row for row in wire if row["profile"] == "4G"}
     summary = {
-        "mismatches": proof["mismatches"],
-        "outage_mismatches": proof["outage_mismatches"],
-        "generations": proof["generations"],
-        "outage_generations": proof["outage_generations"],
+        **{
+            key: proof[key] + proof_moa[key]
+            for key in ("mismatches", "outage_mismatches", "generations", "outage_generations")
+        },
+        "generations_moa": proof_moa["generations"] + proof_moa["outage_generations"],
         "chaos": proof["chaos"],
         "calls_per_token": own["split"]["calls_per_token"],
         "calls_to_formula": max(row["calls_to_formula"] for row in rows if row["way"] == "split"),
@@ -70,19 +80,19 @@ def measure(asked: Asked) -> Claim:
         "regret_best_k": max(row["regret"] for row in rows if row["way"] == "split"),
         "draft_bytes_per_node": (up_size(32) - up_size(0)) / 32,
         "round_bytes": up_size(0),
-        "state_bytes_per_token": 0,
         "capacity_gain": crowds["stories"]["gain"],
         "capacity_gain_large": crowds["large"]["gain"],
         "ratio_request_per_token_4g": own["split"]["token_ms"] / own["request per token"]["token_ms"],
         "ratio_auto_4g": own["auto"]["token_ms"] / own["request per token"]["token_ms"],
-        "acceptance_moa": None,
-        "acceptance_independent": _acceptance(told),
+        **drafters,
+        "acceptance_stories": _acceptance(told),
+        "two_in_flight_ratio": two_in_flight_ratio(rows),
         "reach_by_depth": _reach(told),
         "costs_stories_ms": {"pass": 1e3 * pass_s, "node": 1e3 * node_s, "draft": 1e3 * draft_s},
         "capacity": crowds,
         **quality,
     }
-    return Claim(summary=summary, rows=[*rows, *wire], draw=lambda file: _draw(rows, file))
+    return Claim(summary=summary, rows=[*rows, *wire, *by_drafter], draw=lambda file: _draw(rows, file))
 
 
 def _texts(bundle: LanguageBundle, asked: Asked) -> list[Told]:
@@ -95,70 +105,12 @@ def _texts(bundle: LanguageBundle, asked: Asked) -> list[Told]:
     ]
 
 
-# ── virtual time ────────────────────────────────────────────────────────────────────────────────────
-
-
-def _ways() -> dict[str, Callable[[], Way]]:
-    ways: dict[str, Callable[[], Way]] = {
-        "request per token": lambda: split(0, alone=False),
-        "stream": lambda: server_alone(0),
-        **{f"server {length}": partial(server_alone, length) for length in SERVER_LENGTHS},
-        **{f"fixed {length}": partial(split, length) for length in LENGTHS},
-        "transformers' default": lambda: split(20, least_confidence=0.4),
-        "split": lambda: split(pace=Pace()),
-        "auto": lambda: routed(Pace()),
-    }
-    return ways
-
-
-def _simulate(regime: str, costs: Costs, told: Sequence[Told]) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for profile in PROFILES:
-        here = {name: _row(regime, name, way(), told, profile, costs) for name, way in _ways().items()}
-        fixed = min((row for name, row in here.items() if name.startswith("fixed")), key=lambda row: row["token_ms"])
-        modes = min(row["token_ms"] for name, row in here.items() if name not in ("auto", "split"))
-        here["split"]["regret"] = here["split"]["token_ms"] / fixed["token_ms"]
-        here["split"]["calls_to_formula"] = here["split"]["calls_per_token"] / fixed["calls_per_token"]
-        here["auto"]["regret"] = here["auto"]["token_ms"] / min(modes, here["split"]["token_ms"])
-        here["local"] = _local(regime, told, profile, costs)
-        rows += here.values()
-    return rows
-
-
-def _row(regime: str, name: str, way: Way, told: Sequence[Told], profile: Profile, costs: Costs) -> dict[str, Any]:
-    courses = run(way, told, profile, costs)
-    tokens = sum(course.tokens for course in courses)
-    times = [1e3 * course.token_s for course in courses]
-    lengths = [length for course in courses for length in course.drafted]
-    return {
-        "regime": regime,
-        "profile": profile.name,
-        "way": name,
-        "token_ms": 1e3 * sum(course.ended_at - course.began_at for course in courses) / tokens,
-        "token_ms_p50": float(np.median(times)),
-        "token_ms_p95": float(np.percentile(times, 95)),
-        "first_ms": float(np.median([1e3 * course.first_s for course in courses])),
-        "calls_per_token": sum(course.calls for course in courses) / tokens,
-        "up_bytes_per_token": sum(course.up_bytes for course in courses) / tokens,
-        "down_bytes_per_token": sum(course.down_bytes for course in courses) / tokens,
-        "server_ms_per_token": 1e3 * sum(course.server_s for course in courses) / tokens,
-        "stalled_s": sum(course.stalled_s for course in courses),
-        "provisional": sum(course.provisional for course in courses),
-        "retracted": sum(course.retracted for course in courses),
-        "mean_length": float(np.mean(lengths)) if lengths else None,
-    }
-
-
-def _local(regime: str, told: Sequence[Told], profile: Profile, costs: Costs) -> dict[str, Any]:
-    """The drafter alone, whose text is another: every token that the target would not have said is counted."""
-    wrong = 1 - float(np.mean([one for text in told for one in text.met]))
-    ms = 1e3 * costs.draft_s
-    return {
-        "regime": regime, "profile": profile.name, "way": "local", "token_ms": ms, "token_ms_p50": ms,
-        "token_ms_p95": ms, "first_ms": ms, "calls_per_token": 0.0,
-        "up_bytes_per_token": 0.0, "down_bytes_per_token": 0.0, "server_ms_per_token": 0.0, "stalled_s": 0.0,
-        "provisional": 0, "retracted": 0, "mean_length": None, "wrong_share": wrong,
-    }  # fmt: skip
+async def _wire(bundle: LanguageBundle, told: Sequence[Told], asked: Asked) -> list[dict[str, Any]]:
+    tokens, texts = (24, 2) if asked.quick else (64, 6)
+    rows = await spoken(bundle, told[:texts], tokens, profiles=("LAN", "Wi-Fi", "5G", "4G"), ways=WAYS)
+    names = ("split", "stream") if asked.quick else SLOW_WAYS
+    slow = {name: WAYS[name] for name in names}
+    return rows + await spoken(bundle, told[: texts // 2], tokens // 2, profiles=SLOW, ways=slow)
 
 
 def _reach(told: Sequence[Told]) -> list[float]:

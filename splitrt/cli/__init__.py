@@ -10,6 +10,7 @@ import sys
 import typer
 
 from splitrt.cli.bench import bench
+from splitrt.cli.config import config
 from splitrt.cli.demo import demo
 from splitrt.cli.doctor import doctor
 from splitrt.cli.generate import generate
@@ -18,9 +19,11 @@ from splitrt.cli.models import models
 from splitrt.cli.netem import netem
 from splitrt.cli.pair import pair
 from splitrt.cli.plan import plan
+from splitrt.cli.report import report
 from splitrt.cli.serve import serve
 from splitrt.cli.split import split
 from splitrt.cli.stream import stream
+from splitrt.cli.top import top
 from splitrt.cli.train import train
 from splitrt.errors import ConfigError, InvalidInput, ModelNotFound, SplitError
 
@@ -31,9 +34,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, doctor):
+for command in (demo, serve, infer, stream, generate, netem, plan, split, pair, train, bench, top, report, doctor):
     app.command()(command)
 app.add_typer(models, name="models")
+app.add_typer(config, name="config")
 
 BAD_USAGE = (ConfigError, InvalidInput, ModelNotFound)
 

@@ -12,7 +12,8 @@ from splitrt.cli.options import JsonOption
 
 def bench(
     name: Annotated[
-        str, typer.Argument(help="codec, control, exits, frame, gate, head, plan, rate, speculate, width or zoo.")
+        str,
+        typer.Argument(help="codec, control, exits, frame, gate, head, plan, rate, serve, speculate, width or zoo."),
     ],
     quick: Annotated[bool, typer.Option("--quick", help="End within a minute.")] = False,
     bundle: Annotated[
@@ -28,6 +29,9 @@ def bench(
         bool,
         typer.Option("--real", help="For control: the same over the emulated link, client, server and bundle real."),
     ] = False,
+    litserve_python: Annotated[
+        Path | None, typer.Option(help="For serve: a Python that has LitServe and splitrt, to measure it as well.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the result to FILE.")] = None,
     json: JsonOption = None,
 ) -> None:
@@ -37,4 +41,14 @@ def bench(
     """
     from splitrt.bench.report import run
 
-    run(name, quick=quick, bundle=bundle, data=data, plot=plot, json=json, traces=traces, real=real)
+    run(
+        name,
+        quick=quick,
+        bundle=bundle,
+        data=data,
+        plot=plot,
+        json=json,
+        traces=traces,
+        real=real,
+        litserve_python=litserve_python,
+    )

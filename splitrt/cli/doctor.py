@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -37,9 +38,24 @@ def doctor(
     profile: Annotated[
         bool, typer.Option("--profile", help="Time the bundle's head here; `splitrt plan` reads the file it writes.")
     ] = False,
+    health: Annotated[
+        bool, typer.Option("--health", help="Only ask the server's health service; exit 1 unless it serves.")
+    ] = False,
+    init_tls: Annotated[
+        Path | None, typer.Option(help="Make a private authority, certificates and tokens in this folder.")
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="With --init-tls: a host name or address of the server; may be repeated.")
+    ] = None,
+    device: Annotated[
+        list[str] | None, typer.Option(help="With --init-tls: a device's name; may be repeated. Default: device.")
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="With --init-tls: how long certificates are valid.")] = 365,
     json: JsonOption = None,
 ) -> None:
     """Check this machine, and a server; exit 1 where something that is needed does not hold.
+
+    With --init-tls it makes what a server and its devices need for TLS instead, and checks nothing.
 
     Example: splitrt doctor --server edge.example:7070
     """
@@ -47,10 +63,20 @@ def doctor(
 
     from splitrt.output import write_json
 
+    if init_tls is not None:
+        from splitrt.cli.papers import make_papers
+
+        make_papers(init_tls, name or [], device or ["device"], days)
+        return
     settings = client_config(
         config, server, bundle=bundle, tls_ca=tls_ca, tls_cert=tls_cert, tls_key=tls_key, token=token
     )
+    if health:
+        asyncio.run(_health(settings))
+        return
     report: dict[str, Any] = {"installed": _installed(), "bundle": _bundle(settings)}
+    if certificates := _certificates(settings, config):
+        report["certificates"] = certificates
     if server is not None:
         report["server"] = asyncio.run(_server(settings))
     if profile and "error" not in report["bundle"]:
@@ -58,12 +84,59 @@ def doctor(
     for extra, found in report["installed"].items():
         words = ", ".join(f"{name} {version or 'missing'}" for name, version in found.items())
         typer.echo(f"{extra:<7} {words}", err=str(json) == "-")
-    for key in ("bundle", "profile", "server"):
+    for key in ("bundle", "profile", "server", "certificates"):
         if key in report:
             words = ", ".join(f"{name} {value}" for name, value in report[key].items())
             typer.echo(f"{key:<7} {words}", err=str(json) == "-")
     write_json(report, json)
-    if any("error" in report.get(key, {}) for key in ("bundle", "server")):
+    if any("error" in report.get(key, {}) for key in ("bundle", "server", "certificates")):
+        raise typer.Exit(1)
+
+
+def _certificates(settings: Any, config: Path | None) -> dict[str, Any]:
+    """Days left of those that the settings of either side name."""
+    from splitrt.certificates import days_left
+    from splitrt.config import ServerConfig, read_settings
+    from splitrt.errors import ConfigError
+
+    server = read_settings(ServerConfig, "server", config)
+    named = {f"client.{key}": getattr(settings, key) for key in ("tls_ca", "tls_cert")}
+    named |= {f"server.{key}": getattr(server, key) for key in ("tls_cert", "client_ca")}
+    report: dict[str, Any] = {}
+    errors = []
+    for key, file in named.items():
+        if file is None:
+            continue
+        try:
+            left = days_left(file.read_bytes())
+        except (OSError, ConfigError) as error:
+            errors.append(f"{key} {file} cannot be read: {getattr(error, 'strerror', None) or error}")
+            continue
+        report[key] = f"{left:.1f} days left"
+        if left <= 0:
+            errors.append(f"{key} {file} has expired")
+    return report | ({"error": "; ".join(errors)} if errors else {})
+
+
+async def _health(settings: Any) -> None:
+    """One call of grpc.health.v1, for containers' health checks: no bundle is opened."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    from splitrt.device.credentials import open_channel
+
+    server = settings.servers[0]
+    async with open_channel(settings, server) as channel:
+        try:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=settings.connect_timeout_s
+            )
+        except grpc.RpcError as error:
+            typer.echo(f"{server} {error.code().name}: {error.details()}")
+            raise typer.Exit(1) from None
+    status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    typer.echo(f"{server} {status}")
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
         raise typer.Exit(1)
 
 

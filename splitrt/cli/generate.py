@@ -44,7 +44,9 @@ def generate(
     ] = "auto",
     draft_tokens: Annotated[int | None, typer.Option(help="Tokens of a draft. Default: as long as it pays.")] = None,
     branches: Annotated[int, typer.Option(help="Above 1: drafts are trees.")] = 1,
-    drafter: Annotated[str, typer.Option(help="model: the bundle's; lookup: earlier occurrences.")] = "model",
+    drafter: Annotated[
+        str, typer.Option(help="model: the bundle's; moa: its one that sees states; lookup: what stood before.")
+    ] = "model",
     serve_openai: Annotated[
         int | None, typer.Option(help="Instead of one text: an OpenAI-compatible endpoint on this port of 127.0.0.1.")
     ] = None,

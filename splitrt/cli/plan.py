@@ -57,18 +57,19 @@ def plan(
         options = _profile(model, weights, threads, watch)
     found = ways(options, asked, machines)
     order = ranked(found, objective, deadline_ms)
-    columns = ["way", "head ms", "link ms", "tail ms", "total ms", "±", "1/s", "J", "bytes", "agrees"]
+    agrees = any(way.option.agreement is not None for way in order)
+    columns = ["way", "head ms", "link ms", "tail ms", "total ms", "±", "1/s", "J", "bytes"]
     rows = [
         [
             f"{way.option.label}: {way.option.how}", way.head_ms, way.link_ms, way.tail_ms, way.latency_ms,
             way.option.head_spread_ms * device_slowdown + way.option.tail_spread_ms * server_load, way.frames_per_s,
             way.energy_j, int(way.option.payload_bytes),
-            "" if way.option.agreement is None else f"{way.option.agreement:.3f}",
+            *(["" if way.option.agreement is None else f"{way.option.agreement:.3f}"] if agrees else []),
         ]
         for way in order
     ]  # fmt: skip
     title = f"{model} over {link}, device x{device_slowdown:.3g}, best {objective} first"
-    print_table(title, columns, rows, quiet=str(json) == "-")
+    print_table(title, [*columns, *(["agrees"] if agrees else [])], rows, quiet=str(json) == "-")
     if all(option.head_j is None for option in options):
         print("J: modelled (joules per FLOP and an LTE radio), nothing on this machine measures energy")
     if plot is not None or range_plot is not None:

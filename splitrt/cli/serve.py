@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from splitrt.config import ServerConfig
 
 
 def serve(
@@ -31,15 +35,18 @@ def serve(
     device: Annotated[str | None, typer.Option(help="Where torch runs them: cpu, cuda, cuda:1, mps.")] = None,
     reflection: Annotated[bool | None, typer.Option("--reflection", help="Offer gRPC reflection.")] = None,
     metrics: Annotated[str | None, typer.Option(help="HOST:PORT of the Prometheus endpoint.")] = None,
+    log: Annotated[Literal["text", "json"], typer.Option(help="Lines on standard error: text, or json.")] = "text",
 ) -> None:
     """Serve tails. Ends on SIGINT or SIGTERM, after the frames that were admitted are answered.
+
+    SIGHUP: the file and the certificates are read again; see docs/configuration.md for what may change.
 
     Example: splitrt serve photos --listen 0.0.0.0:7070 --tls-cert server.pem --tls-key server.key
     """
     import asyncio
-    import logging
 
     from splitrt.config import ServerConfig, read_settings
+    from splitrt.logs import log_to_stderr
 
     flags: dict[str, Any] = {
         "bundles": tuple(bundles) if bundles else None,
@@ -58,8 +65,8 @@ def serve(
         "reflection": reflection,
         "metrics": metrics,
     }
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_serve(read_settings(ServerConfig, "server", config, flags)))
+    log_to_stderr(log)
+    asyncio.run(_serve(lambda: read_settings(ServerConfig, "server", config, flags)))
 
 
 def _tokens(pairs: list[str]) -> dict[str, str]:
@@ -71,17 +78,21 @@ def _tokens(pairs: list[str]) -> dict[str, str]:
     return tokens
 
 
-async def _serve(config: Any) -> None:
+async def _serve(read: Callable[[], ServerConfig]) -> None:
     import asyncio
     import signal
 
+    from splitrt.server.reload import reload_whenever
     from splitrt.server.serve import serve as serving
 
-    stop = asyncio.Event()
+    stop, reload = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(config) as server:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
+    async with serving(read()) as server:
         names = ", ".join(server.gateway.catalogue.names)
         print(f"serving {names} on {server.address} (golden samples within {server.golden_difference:.1e})", flush=True)
+        reloading = asyncio.create_task(reload_whenever(reload, server, read))
         await stop.wait()
+        reloading.cancel()
         print("draining", flush=True)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -59,11 +59,17 @@ class AsyncClient:
         *,
         config: ClientConfig,
         strategy: Strategy | None = None,
+        metrics: DeviceMetrics | None = None,
+        stream: int = 0,
     ) -> None:
+        """stream: this client's own number, the first half of its frames' trace ids; 0: none."""
         self.link = link
         self.estimate = estimate
         self.config = config
-        self.metrics = DeviceMetrics()
+        self.stream_id = stream
+        self.metrics = metrics or DeviceMetrics(device.bundle.manifest.name)
+        self.metrics.follow_link(estimate, lambda: link.is_up)
+        self.listeners: list[Callable[[Result], None]] = []  # told of each result, on the event loop
         self._device = device
         self._strategy = strategy or Adaptive(device.bundle, config)
         if isinstance(self._strategy, Adaptive) and self._strategy.audit is not None:
@@ -165,6 +171,7 @@ class AsyncClient:
 
     def _expire(self, pending: Pending) -> None:
         """The frame's deadline."""
+        self.metrics.late.labels(pending.stage).inc()
         if pending in self._waiting:
             self._waiting.remove(pending)
         is_open = pending.sending is not None and not pending.sending.reply.done()
@@ -271,10 +278,14 @@ class AsyncClient:
     def _count(self, done: asyncio.Future[Result]) -> None:
         error = None if done.cancelled() else done.exception()
         if done.cancelled() or error is not None:
-            outcome = error.code if isinstance(error, SplitError) else "error"
-        else:
-            outcome = done.result().source
-        self.metrics.frames.labels(self.bundle.manifest.name, outcome).inc()
+            self.metrics.ended(error.code if isinstance(error, SplitError) else "error")
+            return
+        result = done.result()
+        self.metrics.ended(result.source)
+        if result.source != "skipped":
+            self.metrics.answered(result.latency_ms, result.timings, result.width)
+        for listen in self.listeners:
+            listen(result)
 
     def _give_up(self, pending: Pending, error: SplitError) -> None:
         """The server's answer from some of the chunks, or the device's own, degraded; else the error."""

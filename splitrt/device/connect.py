@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -14,6 +15,7 @@ from splitrt.config import ClientConfig, read_settings
 from splitrt.device.captured import CapturedDevice
 from splitrt.device.client import AsyncClient
 from splitrt.device.degrade import Degrade, Ladder, chunk_queue
+from splitrt.device.exposure import exposed
 from splitrt.device.fetch import bundle_for
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.device.head import Head, OnnxHead
@@ -21,6 +23,7 @@ from splitrt.device.local import BottleneckDevice, Device
 from splitrt.device.strategy import Strategy
 from splitrt.errors import ConfigError, LinkLost
 from splitrt.halves import open_half
+from splitrt.metrics import DeviceMetrics
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import Hello
 
@@ -54,7 +57,11 @@ async def connect_async(
     device = await asyncio.to_thread(open_device, chosen, config)
     estimate = LinkEstimate()
 
-    def lost() -> None:
+    metrics = DeviceMetrics(chosen.manifest.name)
+    stream = secrets.randbits(64) or 1
+
+    def lost(cause: str) -> None:
+        metrics.reconnects.labels(cause).inc()
         estimate.lost()
         device.reference = None  # what a connection's frames were is forgotten with it
 
@@ -63,7 +70,8 @@ async def connect_async(
         if config.degrade:
             queue = chunk_queue(Ladder.of(chosen), estimate, asyncio.get_running_loop().time)
             strategy = strategy or partial(Degrade, config=config)
-        link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config), lost, queue=queue)
+        link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config, stream), lost, queue=queue)
+        metrics.follow_bytes(link)
         await stack.enter_async_context(link)
         try:
             async with asyncio.timeout(config.connect_timeout_s):
@@ -73,8 +81,16 @@ async def connect_async(
                 raise LinkLost(f"no server of {', '.join(config.servers)} answered: {link.last_error}") from None
             log.warning("no server answers yet (%s): the device answers alone", link.last_error)
         chosen_strategy = strategy(chosen) if strategy else None
-        client = AsyncClient(device, link, estimate, config=config, strategy=chosen_strategy)
+        client = AsyncClient(
+            device, link, estimate, config=config, strategy=chosen_strategy, metrics=metrics, stream=stream
+        )
         stack.push_async_callback(client.aclose)
+        await stack.enter_async_context(exposed(config, metrics.registry))
+        if config.traces is not None:
+            from splitrt.device.tracing import FrameTracer, otlp
+
+            tracer = FrameTracer(client, otlp(config.traces))
+            stack.push_async_callback(asyncio.to_thread, tracer.close)
         yield client
 
 
@@ -98,7 +114,7 @@ def open_head(bundle: Bundle, config: ClientConfig) -> Head:
     return OnnxHead(bundle, config.threads)
 
 
-def _hello(bundle: Bundle, epoch: int, config: ClientConfig) -> Hello:
+def _hello(bundle: Bundle, epoch: int, config: ClientConfig, stream: int) -> Hello:
     return Hello(
         bundle=bundle.manifest.name,
         version=bundle.manifest.version,
@@ -107,4 +123,5 @@ def _hello(bundle: Bundle, epoch: int, config: ClientConfig) -> Hello:
         session_epoch=epoch,
         deltas=config.deltas,
         degrades=config.degrade,
+        stream=stream,
     )

@@ -46,6 +46,7 @@ class Link:
 class Statistics:
     tokens: int = 0  # committed
     rounds: int = 0  # verdicts asked for
+    answered: int = 0  # verdicts that came, with those of a server that goes on alone: calls of the target
     drafted: int = 0  # nodes sent
     accepted: int = 0
     provisional: int = 0
@@ -57,12 +58,14 @@ class Statistics:
     up_bytes: int = 0
     draft_bytes: int = 0  # of up_bytes, rounds without tokens sent again
     down_bytes: int = 0
+    state_bytes: int = 0  # of down_bytes, what a drafter that sees states was sent
     server_s: float = 0.0
     stalled_s: float = 0.0  # nothing to say and nothing to do but wait for a verdict
     first_token_s: float | None = None
     seconds: float = 0.0
     accepted_by_depth: list[int] = field(default_factory=list)
     drafted_by_depth: list[int] = field(default_factory=list)
+    rounds_by_mode: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from splitrt.device.wish import LONGEST_DRAFT, Wish
 from splitrt.errors import InvalidInput, LinkLost
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Draft, Drafter
+from splitrt.language.moa import MoaDrafter
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.text import Text
 from splitrt.language.tokens import Tokenizer
@@ -58,6 +59,7 @@ class Generation:
         """Raises InvalidInput where the prompt fills the context."""
         self._wish, self._pace = wish, pace or Pace()
         self._thinking = Thinking(drafter, wish, self._pace)
+        self._moa = drafter if isinstance(drafter, MoaDrafter) else None  # sees states, which verdicts then carry
         self._context = bundle.manifest.context
         if len(wish.prompt) >= self._context:
             raise InvalidInput(f"a prompt must be below {self._context} tokens, got {len(wish.prompt)}")
@@ -70,6 +72,7 @@ class Generation:
             session=os.urandom(SESSION_BYTES),
             sampling=wish.sampling,
             ends=tuple(sorted(wish.stop.ends)),
+            states=self._moa is not None,
         )
         self._link = open_link(opening)
         self._connect_timeout_s = connect_timeout_s
@@ -171,6 +174,7 @@ class Generation:
             parents=draft.parents,
             more=more,
             drafted=self._pace.server_length if mode == "server" else 0,
+            stated=self._moa.stated if self._moa is not None else 0,
         )
         sent_bytes = self._link.send(one)
         confidences = draft.confidences if draft.is_chain else ()
@@ -178,6 +182,7 @@ class Generation:
         self._asked = _Asked(one, at, sent_bytes, confidences, mode, more)
         statistics = self.statistics
         statistics.rounds += 1
+        statistics.rounds_by_mode[mode] = statistics.rounds_by_mode.get(mode, 0) + 1
         statistics.drafted += len(draft.ids)
         if base - start <= 1:
             statistics.draft_bytes += sent_bytes
@@ -216,10 +221,18 @@ class Generation:
             self._asked = None
             yield from self._keep()
         else:
+            self._see_states(verdict)
             yield from self._commit(said)
+
+    def _see_states(self, verdict: Verdict) -> None:
+        """Of verified tokens, which are committed now."""
+        if self._moa is not None and verdict.states:
+            self._moa.hear(verdict.verified, verdict.states)
+            self.statistics.state_bytes += len(verdict.states)
 
     def _learn(self, verdict: Verdict, asked: _Asked) -> None:
         statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
+        statistics.answered += 1
         statistics.server_s += verdict.queue_s + verdict.verify_s
         if asked.is_answered:
             self._pace.went_on(asked.round, verdict)

@@ -48,6 +48,7 @@ from splitrt.rpc.messages import (
     chunks_to_wire,
     from_server,
     hello_to_wire,
+    link_bytes,
     set_deadline,
 )
 from splitrt.rpc.service import open_stub
@@ -64,12 +65,12 @@ class GrpcLink:
         self,
         config: ClientConfig,
         hello: Callable[[int], Hello],
-        on_lost: Callable[[], None] = lambda: None,
+        on_lost: Callable[[str], None] = lambda cause: None,
         seed: int | None = None,
         queue: Outbox | ChunkQueue | None = None,
     ) -> None:
-        """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends; queue: that
-        frames wait in.
+        """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends, of the
+        error's code or `drained`; queue: that frames wait in.
         """
         self._config, self._hello, self._on_lost = config, hello, on_lost
         self._draw = random.Random(seed)
@@ -79,6 +80,7 @@ class GrpcLink:
         self._changed = asyncio.Event()  # set, and replaced, whenever the link goes up or an attempt ends
         self._keeper: asyncio.Task[None] | None = None
         self.connections = 0
+        self.up_bytes = self.down_bytes = 0  # with gRPC's framing
         self.stray_replies = 0  # late, repeated or unknown: counted, never delivered
         self.last_error: SplitError | None = None
         self._refused: set[str] = set()  # servers whose last word was that they will not have us
@@ -138,16 +140,16 @@ class GrpcLink:
         loop, attempt, turn = asyncio.get_running_loop(), 0, 0
         while True:
             server = self._config.servers[turn % len(self._config.servers)]
-            connections = self.connections
+            connections, cause = self.connections, "drained"
             try:
                 await self._connect(server)
             except SplitError as error:
-                self.last_error = error
+                self.last_error, cause = error, error.code
                 (self._refused.add if isinstance(error, FATAL) else self._refused.discard)(server)
                 log.info("link to %s ended: %s", server, error)
             if self.connections > connections:
                 attempt = 0
-                self._on_lost()
+                self._on_lost(cause)
             self._turn(is_up=False)
             self._outbox.fail_sent(LinkLost(f"the connection to {server} ended"))
             turn += 1
@@ -198,7 +200,7 @@ class GrpcLink:
             self._outbox.hold()
             async with asyncio.timeout(grace_s):
                 while not self._outbox.is_idle():
-                    self._take(_message(await call.read(), server))
+                    self._take(self._hear(await call.read(), server))
                 await writing
                 await call.done_writing()
         except TimeoutError:
@@ -215,17 +217,23 @@ class GrpcLink:
             if sending.sent_at is None:
                 sending.sent_at = loop.time()
                 set_deadline(sending.due, min(_left_ms(sending.deadline_at, loop), limits.max_deadline_ms))
+            self.up_bytes += link_bytes(sending.due)
             for message in sending.due:
                 await call.write(message)
 
     async def _read(self, call: Any, server: str) -> float:
         """Replies until the server drains: the grace that it gives, in seconds."""
         while True:
-            message = _message(await call.read(), server)
+            message = self._hear(await call.read(), server)
             if isinstance(message, Drain):
                 self._turn(is_up=False)
                 return min(MOST_GRACE_S, message.grace_ms / 1e3)
             self._take(message)
+
+    def _hear(self, message: Any, server: str) -> Limits | Reply | Drain | Acks:
+        heard = _message(message, server)
+        self.down_bytes += link_bytes([message])
+        return heard
 
     def _take(self, message: Limits | Reply | Drain | Acks) -> None:
         if isinstance(message, Acks):

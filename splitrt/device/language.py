@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Literal
 
 from splitrt.config import ClientConfig, read_settings
 from splitrt.device.channels import Channels
-from splitrt.device.events import Event
+from splitrt.device.events import Done, Event
+from splitrt.device.exposure import exposed
 from splitrt.device.fetch_language import language_for
 from splitrt.device.generation import Generation
 from splitrt.device.grpc_verifier import GrpcVerifierLink
 from splitrt.device.pace import Pace
 from splitrt.device.wish import Offline, Wish
-from splitrt.errors import BundleError, ConfigError
+from splitrt.errors import BundleError, ConfigError, SplitError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
+from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
+from splitrt.metrics import TextMetrics
 from splitrt.policy.modes import Mode
 
-DRAFTERS = ("model", "lookup")
+DRAFTERS = ("model", "moa", "lookup")
 
 
 class LanguageClient:
@@ -32,6 +36,7 @@ class LanguageClient:
     ) -> None:
         """Raises BundleError where the drafter's half is not here, ConfigError on an unknown drafter's name."""
         self.bundle, self.config = bundle, config
+        self.metrics = TextMetrics(bundle.manifest.name)
         self.pace = Pace()
         self.channels: Channels | None = None  # shared by its texts, by who closes them
         self.tokenizer = bundle.tokenizer()
@@ -43,10 +48,12 @@ class LanguageClient:
             )
         if isinstance(drafter, str) and drafter not in DRAFTERS:
             raise ConfigError(f"drafter must be one of {', '.join(DRAFTERS)}, got {drafter!r}")
-        if isinstance(drafter, str):
-            self._drafter: Callable[[], Drafter] = PromptLookup if drafter == "lookup" else lambda: ModelDrafter(model)
+        if not isinstance(drafter, str):
+            self._drafter: Callable[[], Drafter] = drafter
+        elif drafter == "moa":
+            self._drafter = partial(MoaDrafter, *bundle.moa())
         else:
-            self._drafter = drafter
+            self._drafter = PromptLookup if drafter == "lookup" else partial(ModelDrafter, model)
 
     async def generate(
         self,
@@ -100,8 +107,17 @@ class LanguageClient:
             self.config.connect_timeout_s,
             self.pace,
         )
-        async for event in generation.events():
-            yield event
+        reason = "cancelled"
+        try:
+            async for event in generation.events():
+                if isinstance(event, Done):
+                    reason = event.reason
+                yield event
+        except SplitError as error:
+            reason = error.code
+            raise
+        finally:
+            self.metrics.ended(generation.statistics, reason)
 
 
 @asynccontextmanager
@@ -126,6 +142,7 @@ async def connect_language(
     client = LanguageClient(await language_for(config), config, drafter)
     client.channels = Channels(config)
     try:
-        yield client
+        async with exposed(config, client.metrics.registry):
+            yield client
     finally:
         await client.channels.close()

@@ -1,7 +1,13 @@
 """An OpenAI-compatible endpoint on the device itself: `/v1/models`, `/v1/completions`, `/v1/chat/completions`.
 
 Behind it is a language client: drafted here, verified there. A stream of deltas cannot take anything back, so only
-committed text is sent; while the server does not answer, nothing comes.
+committed text is sent; while the server does not answer, nothing comes. Who sends `x-splitrt-provisional: true` with a
+stream is told what the drafter says meanwhile: chunks then carry a field that clients who do not know it pass over.
+Deltas stay the committed text; `provisional` is all that is said behind it, in place of what it was before.
+
+    {"choices": [{"delta": {}}], "splitrt": {"provisional": " and so"}}                     said alone
+    {"choices": [{"delta": {"content": " and"}}], "splitrt": {"provisional": " so"}}        the first of it stands
+    {"choices": [{"delta": {}}], "splitrt": {"provisional": ""}}                            the rest is taken back
 """
 
 from __future__ import annotations
@@ -21,11 +27,12 @@ from starlette.routing import Route
 
 from splitrt.device.channels import Channels
 from splitrt.device.chat import chat_template, read_messages, render
-from splitrt.device.events import Done, Token
+from splitrt.device.events import Confirm, Done, Event, Retract, Token
 from splitrt.device.language import LanguageClient
 from splitrt.errors import InvalidInput, SplitError
 
 MOST_BODY_BYTES = 1 << 20
+PROVISIONAL = "x-splitrt-provisional"
 CHAT_TOKENS = 512  # where the caller names no bound
 COMPLETION_TOKENS = 16
 
@@ -88,7 +95,8 @@ class Endpoint:
             if asked.model not in (self._name, self._client.bundle.name):
                 return _error(404, f"model must be {self._name}, got {asked.model[:64]!r}", "model_not_found")
             prompt = self._prompt(asked, is_chat=is_chat)
-            answer = _Answer(self._client, prompt, asked, self._name, is_chat=is_chat)
+            tells = asked.stream and request.headers.get(PROVISIONAL, "").strip().lower() == "true"
+            answer = _Answer(self._client, prompt, asked, self._name, is_chat=is_chat, tells=tells)
             if asked.stream:
                 await answer.begin()  # what is wrong is said with a status of its own, before the stream
                 return StreamingResponse(answer.chunks(), media_type="text/event-stream")
@@ -112,9 +120,11 @@ class _Answer:
     """One generation in OpenAI's words."""
 
     def __init__(
-        self, client: LanguageClient, prompt: str | list[int], asked: Asked, name: str, *, is_chat: bool
+        self, client: LanguageClient, prompt: str | list[int], asked: Asked, name: str, *, is_chat: bool, tells: bool
     ) -> None:
-        self._asked, self._name, self._is_chat = asked, name, is_chat
+        """tells: of what is provisional, too."""
+        self._asked, self._name, self._is_chat, self._tells = asked, name, is_chat, tells
+        self._provisional: list[str] = []  # what each provisional token adds to the text
         self._id = f"{'chatcmpl' if is_chat else 'cmpl'}-{uuid.uuid4().hex[:24]}"
         self._created = int(time.time())
         ids = client.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
@@ -131,7 +141,7 @@ class _Answer:
             top_p=1.0 if asked.top_p is None else asked.top_p,
             seed=uuid.uuid4().int % (1 << 63) if asked.seed is None else asked.seed % (1 << 63),
             stop=stop,
-            offline="hold",
+            offline="verify" if tells else "hold",
         )
         self._first: Any = None
 
@@ -151,10 +161,10 @@ class _Answer:
                 yield self._line(self._chunk({"role": "assistant", "content": ""}, None))
             event = self._first
             while True:
-                if isinstance(event, Token) and event.text:
-                    yield self._line(self._chunk({"content": event.text}, None))
                 if isinstance(event, Done):
                     break
+                if (chunk := self._told(event)) is not None:
+                    yield self._line(chunk)
                 try:
                     event = await anext(events)
                 except SplitError as error:
@@ -164,6 +174,25 @@ class _Answer:
             if (self._asked.stream_options or {}).get("include_usage"):
                 yield self._line(self._chunk({}, event) | {"choices": [], "usage": self._usage(event)})
             yield "data: [DONE]\n\n"
+
+    def _told(self, event: Event) -> dict[str, Any] | None:
+        """What an event adds to the committed text, and what is provisional behind it; None: nothing new of either."""
+        text, before = "", "".join(self._provisional)
+        match event:
+            case Token(text=piece, provisional=True):
+                self._provisional.append(piece)
+            case Token(text=piece):
+                text = piece
+            case Confirm(tokens=tokens):
+                text = "".join(self._provisional[:tokens])
+                del self._provisional[:tokens]
+            case Retract():
+                self._provisional.clear()
+        after = "".join(self._provisional)
+        if not text and after == before:
+            return None
+        chunk = self._chunk({"content": text} if text else {}, None)
+        return chunk | {"splitrt": {"provisional": after}} if self._tells else chunk
 
     def _object(self, text: str, done: Done) -> dict[str, Any]:
         kind = "chat.completion" if self._is_chat else "text_completion"

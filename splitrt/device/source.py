@@ -29,8 +29,13 @@ def read_photograph(path: Path) -> UInt8:
 
 
 def photographs(folder: Path) -> list[Path]:
-    """Every photograph below a folder, sorted. Raises InvalidInput where there is none."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PHOTOGRAPHS)
+    """Every photograph below a folder, sorted, but for hidden folders. Raises InvalidInput where there is none."""
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PHOTOGRAPHS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
     if not found:
         raise InvalidInput(f"a folder with photographs ({', '.join(sorted(PHOTOGRAPHS))}) is wanted, {folder} has none")
     return found
@@ -49,6 +54,12 @@ def frames_of(source: str) -> tuple[Iterator[UInt8], bool]:
     if not path.is_file() and not source.isdigit():
         raise InvalidInput(f"a folder, a video file or a camera's number is wanted, got {source!r}")
     return _captured(int(source) if source.isdigit() else source), source.isdigit()
+
+
+def again(source: str) -> Iterator[UInt8]:
+    """Frames of a folder or a video file, from the start again at each end."""
+    while True:
+        yield from frames_of(source)[0]
 
 
 def _captured(source: int | str) -> Iterator[UInt8]:

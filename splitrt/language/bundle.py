@@ -5,6 +5,9 @@
       tokenizer.json
       draft/config.json  draft/model.safetensors      the device's half
       target/config.json  target/model.safetensors    the server's: it never leaves it
+      moa/config.json  moa/model.safetensors          where there is one: a drafter that sees the target's states,
+      states/model.safetensors                        and the server's part of it
+      control/config.json  control/model.safetensors  what it is measured against: as dear, trained alike, no states
 
 Models are folders as Hugging Face or llama2.c lay them out. Torch is imported by who reads the weights only.
 """
@@ -27,11 +30,16 @@ from splitrt.errors import BundleError, ModelNotFound
 from splitrt.manifest import NAME, VERSION
 
 if TYPE_CHECKING:
-    from splitrt.language.decoder import Decoder
+    from torch import Tensor
+
+    from splitrt.language.moa_config import MoaConfig
+    from splitrt.language.model import Model
+    from splitrt.language.states import StateMaker
     from splitrt.language.tokens import Tokenizer
 
 MANIFEST = "language.toml"
-FILE = re.compile(r"^(tokenizer\.json|(draft|target)/[A-Za-z0-9._-]{1,100}\.(json|safetensors))$")
+FILE = re.compile(r"^(tokenizer\.json|(draft|target|moa|states|control)/[A-Za-z0-9._-]{1,100}\.(json|safetensors))$")
+SERVER_HALVES = ("target/", "states/", "control/")  # they never leave it
 
 
 class LanguageManifest(BaseModel):
@@ -75,20 +83,46 @@ class LanguageBundle:
 
     def head_files(self) -> list[str]:
         """What a device may fetch, the manifest first."""
-        return [MANIFEST, *(file for file in sorted(self.manifest.files) if not file.startswith("target/"))]
+        return [MANIFEST, *(file for file in sorted(self.manifest.files) if not file.startswith(SERVER_HALVES))]
+
+    @property
+    def has_moa(self) -> bool:
+        return "moa/config.json" in self.manifest.files
 
     def tokenizer(self) -> Tokenizer:
         from splitrt.language.tokens import load_tokenizer
 
         return load_tokenizer(self.folder / "tokenizer.json")
 
-    def model(self, half: Literal["draft", "target"], device: str = "cpu") -> Decoder:
+    def model(self, half: Literal["draft", "target", "control"], device: str = "cpu") -> Model:
         """Raises BundleError where the half is not here or its vocabulary is not the tokenizer's."""
         from splitrt.language.folder import load_folder
 
         if not (self.folder / half).is_dir():
             raise BundleError(f"bundle {self.name} has no {half} here")
         return load_folder(self.folder / half, device)
+
+    def moa(self) -> tuple[MoaConfig, dict[str, Tensor]]:
+        """The drafter that sees states: its device's part. Raises BundleError where there is none."""
+        from splitrt.language.folder import read_weights
+        from splitrt.language.moa_config import read_moa_config
+
+        if not self.has_moa:
+            raise BundleError(f"bundle {self.name} has no Mixture of Attentions drafter (moa/)")
+        config = read_moa_config(self.folder / "moa" / "config.json")
+        return config, read_weights([self.folder / "moa" / "model.safetensors"], config.shapes())
+
+    def state_maker(self, target: Model) -> StateMaker | None:
+        """The server's part of it; None where the bundle has none."""
+        from splitrt.language.folder import read_weights
+        from splitrt.language.moa_config import read_moa_config
+        from splitrt.language.states import StateMaker, state_shapes
+
+        if not self.has_moa:
+            return None
+        config = read_moa_config(self.folder / "moa" / "config.json")
+        file = self.folder / "states" / "model.safetensors"
+        return StateMaker(config, read_weights([file], state_shapes(config)), target)
 
 
 def is_language(name: str, extra: Path | None = None) -> bool:
@@ -112,7 +146,7 @@ def load_language(folder: Path) -> LanguageBundle:
     manifest = parse_language(data)
     has_target = (folder / "target").exists()
     for file, wanted in manifest.files.items():
-        if has_target or not file.startswith("target/"):
+        if has_target or not file.startswith(SERVER_HALVES):
             check_file(folder, file, wanted)
     return LanguageBundle(folder, manifest, hashlib.sha256(data).digest())
 
@@ -129,9 +163,18 @@ def parse_language(data: bytes) -> LanguageManifest:
 
 
 def make_language(
-    folder: Path, *, name: str, version: str, target: Path, draft: Path, tokenizer: Path, ends: tuple[int, ...] = ()
+    folder: Path,
+    *,
+    name: str,
+    version: str,
+    target: Path,
+    draft: Path,
+    tokenizer: Path,
+    ends: tuple[int, ...] = (),
+    moa: Path | None = None,
 ) -> Path:
-    """A bundle out of two models' folders and a tokenizer's file, copied. Returns its folder.
+    """A bundle out of two models' folders and a tokenizer's file, copied; moa: a folder of `moa`, `states` and
+    perhaps `control`. Returns its folder.
 
     Raises BundleError where the two disagree with the tokenizer or one another.
     """
@@ -147,7 +190,10 @@ def make_language(
             f"got {vocabularies}"
         )
     made = folder / f"{name}-{version}"
-    for half, source in (("target", target), ("draft", draft)):
+    halves = [("target", target), ("draft", draft)]
+    if moa is not None:
+        halves += [(half, moa / half) for half in ("moa", "states", "control") if (moa / half).is_dir()]
+    for half, source in halves:
         (made / half).mkdir(parents=True, exist_ok=True)
         for file in sorted(source.iterdir()):
             if file.suffix in (".json", ".safetensors") and file.name != "tokenizer.json":

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from splitrt.language.decoder import Decoder
+from splitrt.language.model import Model
 from splitrt.language.prefix import common
 from splitrt.language.rows import Reading
 
@@ -20,7 +20,7 @@ PIECE = 128  # tokens of a text that are read at once
 class Context:
     """One sequence of one decoder. Not for two threads at once."""
 
-    def __init__(self, model: Decoder) -> None:
+    def __init__(self, model: Model) -> None:
         self.model = model
         self.cache = model.cache()
         self.tokens: list[int] = []  # those that the cache holds

@@ -112,6 +112,10 @@ class Decoder:
         self._turned = 0
         self._cos_PE = self._sin_PE = torch.empty(0)
 
+    def named(self) -> dict[str, Tensor]:
+        """Weights by the names of `config.shapes()`; not to be changed."""
+        return dict(self._weights)
+
     def cache(self) -> Cache:
         return Cache(self.config.layers, self.config.kv_heads, self.config.head_dim, self.device)
 
@@ -127,7 +131,7 @@ class Decoder:
         on ids or parents that cannot be, or where a position would lie beyond the context.
         """
         rows = [row for reading in readings for row in rows_of(reading, self.config.vocabulary, self.config.context)]
-        self._turn(max((row.position for row in rows), default=-1) + 1)
+        self.turns(max((row.position for row in rows), default=-1) + 1)
         for reading in readings:
             reading.cache.append(len(reading.ids))
         found: list[list[Tensor]] = [[] for _ in readings]
@@ -197,26 +201,10 @@ class Decoder:
         scale = torch.rsqrt(x_RD.pow(2).mean(-1, keepdim=True) + self.config.norm_eps)
         return self._weights[name] * (x_RD * scale)
 
-    def _turn(self, positions: int) -> None:
+    def turns(self, positions: int) -> tuple[Tensor, Tensor]:
+        """cos_PE and sin_PE of at least so many positions."""
         if positions > self._turned:
             self._turned = min(self.config.context, max(256, 2 * positions))
             cos_PE, sin_PE = self.config.rope.tables(self.config.head_dim, self._turned)
             self._cos_PE, self._sin_PE = cos_PE.to(self.device), sin_PE.to(self.device)
-
-
-def row_difference(model: Decoder, tokens: int = 40) -> float:
-    """Largest difference between logits of tokens read one at a time, in chunks and as a tree of two branches: 0.0
-    where this machine's kernels are exact in the sense above.
-    """
-    tokens = min(tokens, model.config.context - 1)
-    ids = [(7 * place + place * place) % model.config.vocabulary for place in range(tokens)]
-    alone, together = model.cache(), model.cache()
-    one_TV = torch.cat([model.read([one], alone) for one in ids])
-    half = tokens // 2
-    chunk_TV = model.read(ids[:half], together)
-    tail = ids[half:]
-    doubled = [one for one in tail for _ in range(2)]  # a branch of every other node, each followed by its own
-    parents = [max(-1, node - 2) if node > 1 else -1 for node in range(len(doubled))]
-    tree_TV = model.read(doubled, together, parents)
-    differences = [chunk_TV - one_TV[:half], tree_TV[0::2] - one_TV[half:], tree_TV[1::2] - one_TV[half:]]
-    return max(float(difference.abs().max()) for difference in differences if len(difference))
+        return self._cos_PE, self._sin_PE

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from splitrt.language.context import Context
-from splitrt.language.decoder import Decoder
+from splitrt.language.model import Model
 from splitrt.language.noise import gumbel
 from splitrt.language.sampling import Sampling, warp
 
@@ -58,7 +58,7 @@ def chain(
 class ModelDrafter:
     """A small decoder of the same vocabulary."""
 
-    def __init__(self, model: Decoder) -> None:
+    def __init__(self, model: Model) -> None:
         self._context = Context(model)
         self._window = model.config.context
 

@@ -1,6 +1,6 @@
 """A decoder out of a folder: Hugging Face's layout, or llama2.c's names as in stories260K. Safetensors only.
 
-    config.json                       {"model_type": "llama" | "qwen2" | "qwen3" | "mistral", ...}
+    config.json                       {"model_type": "llama" | "qwen2" | "qwen3" | "mistral", ...}; others: `adapter`
     model.safetensors                 or model.safetensors.index.json and the shards that it names
 
 Every size is checked against the configuration before a tensor is allocated.
@@ -9,7 +9,7 @@ Every size is checked against the configuration before a tensor is allocated.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from splitrt.errors import BundleError, ConfigError
 from splitrt.language.decoder import Decoder, DecoderConfig
+from splitrt.language.model import Model
 from splitrt.language.rope import Rope, read_rope
 
 ARCHITECTURES = ("llama", "mistral", "qwen2", "qwen3")
@@ -37,20 +38,24 @@ STORIES_NAMES = {
 }
 
 
-def load_folder(folder: Path, device: str = "cpu") -> Decoder:
-    """Raises BundleError where files are missing or disagree, ConfigError on an architecture that is not known."""
+def load_folder(folder: Path, device: str = "cpu") -> Model:
+    """Raises BundleError where files are missing or disagree, ConfigError on an architecture that cannot be served."""
     config = read_json(folder / "config.json")
+    if "model_type" in config and config["model_type"] not in ARCHITECTURES:
+        from splitrt.language.adapter import load_adapter
+
+        return load_adapter(folder, config, device)
     if "model_type" in config:
         files, named, prefix = _files(folder), _hugging_face(config), "model."
         names = {name: name if name.startswith("lm_head") else prefix + name for name in named.shapes()}
-        return Decoder(named, _read(files, named, names.__getitem__), device)
+        return Decoder(named, read_weights(files, named.shapes(), names.__getitem__), device)
     return load_stories(folder / "config.json", folder / "model.safetensors", device)
 
 
 def load_stories(config_file: Path, weights_file: Path, device: str = "cpu") -> Decoder:
     """llama2.c's layout: one file of settings, one of weights, pairs of RoPE interleaved."""
     config = _stories(read_json(config_file))
-    return Decoder(config, _read([weights_file], config, _stories_name), device)
+    return Decoder(config, read_weights([weights_file], config.shapes(), _stories_name), device)
 
 
 def end_tokens(folder: Path) -> tuple[int, ...]:
@@ -77,8 +82,6 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _hugging_face(config: Mapping[str, Any]) -> DecoderConfig:
     kind = config["model_type"]
-    if kind not in ARCHITECTURES:
-        raise ConfigError(f"model_type must be one of {', '.join(ARCHITECTURES)}, got {str(kind)[:64]!r}")
     if config.get("hidden_act", "silu") != "silu":
         raise ConfigError(f"hidden_act must be silu, got {str(config['hidden_act'])[:64]!r}")
     bias = bool(config.get("attention_bias", False))
@@ -157,11 +160,13 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _read(files: list[Path], config: DecoderConfig, their_name: Callable[[str], str]) -> dict[str, Tensor]:
-    """Tensors by our names; what the files hold beyond them stays unread."""
+def read_weights(
+    files: Sequence[Path], shapes: Mapping[str, tuple[int, ...]], their_name: Callable[[str], str] = str
+) -> dict[str, Tensor]:
+    """Tensors by our names, shapes checked before they are read; what the files hold beyond them stays unread."""
     from safetensors import SafetensorError, safe_open
 
-    wanted = {their_name(name): (name, shape) for name, shape in config.shapes().items()}
+    wanted = {their_name(name): (name, shape) for name, shape in shapes.items()}
     found: dict[str, Tensor] = {}
     for file in files:
         if file.is_symlink() or file.suffix != ".safetensors":

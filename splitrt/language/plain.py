@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from splitrt.language.context import Context
-from splitrt.language.decoder import Decoder
+from splitrt.language.model import Model
 from splitrt.language.sampling import Sampling, choose
 
 
-def plain_tokens(model: Decoder, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
+def plain_tokens(model: Model, prompt: Sequence[int], sampling: Sampling) -> Iterator[int]:
     """Tokens behind the prompt, until the context is full."""
     context, tokens = Context(model), list(prompt)
     while len(tokens) < model.config.context:

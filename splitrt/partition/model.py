@@ -2,7 +2,8 @@
 
     resnet:depth=20                  a family with its arguments
     folder/                          as `save_pretrained` of transformers leaves it: config.json, safetensors
-    package.module:factory           a function of the user: (module, inputs) or (module, inputs, keywords)
+    package.module:factory           a function of the user: (module, inputs) or (module, inputs, keywords); looked
+                                     for in the folder of the call as well
 
 A dotted path comes from the command line alone, never from a file or the wire; code that lies in a folder is not run.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -82,6 +84,8 @@ def _from_family(text: str, weights: Path | None) -> Model:
 
 def _from_factory(text: str) -> Model:
     path, _, name = text.partition(":")
+    if "" not in sys.path:  # an installed command does not look where it is called, `python -m` does
+        sys.path.insert(0, "")
     try:
         factory = getattr(import_module(path), name)
     except (ImportError, AttributeError) as error:

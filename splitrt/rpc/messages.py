@@ -49,6 +49,7 @@ class Hello:
     session_epoch: int
     deltas: bool = False  # frames may come as differences: the server keeps the symbols of answered ones
     degrades: bool = False  # frames are answered with the chunks that have come; messages are acknowledged
+    stream: int = 0  # the client's own number: the first half of its frames' trace ids
     protocol: int = PROTOCOL
 
 
@@ -139,6 +140,7 @@ def hello_to_wire(hello: Hello) -> pb.FromDevice:
             session_epoch=hello.session_epoch,
             deltas=hello.deltas,
             degrades=hello.degrades,
+            stream=hello.stream,
         )
     )
 
@@ -197,7 +199,7 @@ def set_deadline(messages: Sequence[pb.FromDevice], deadline_ms: int) -> None:
     messages[0].frame.deadline_ms = deadline_ms
 
 
-def link_bytes(messages: Sequence[pb.FromDevice]) -> int:
+def link_bytes(messages: Sequence[pb.FromDevice | pb.FromServer]) -> int:
     """Bytes of these messages on the link: serialised, with HTTP/2 and gRPC framing; TLS and IP not counted."""
     return sum(message.ByteSize() + MESSAGE_FRAMING_BYTES for message in messages)
 
@@ -242,6 +244,7 @@ def from_device(message: pb.FromDevice) -> Hello | FrameStart | FrameChunk:
             session_epoch=hello.session_epoch,
             deltas=hello.deltas,
             degrades=hello.degrades,
+            stream=hello.stream,
         )
     raise BadFrame("a message must hold a hello, a frame or a chunk", reason="malformed")
 

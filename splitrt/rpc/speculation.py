@@ -39,6 +39,7 @@ class Opening:
     session: bytes
     sampling: Sampling
     ends: tuple[int, ...] = ()
+    states: bool = False  # verdicts are to carry the states of newly verified tokens
     protocol: int = PROTOCOL
 
 
@@ -64,6 +65,15 @@ class Round:
     parents: tuple[int, ...] = ()
     more: int = 0
     drafted: int = 0  # tokens of the drafts that the server then makes itself
+    stated: int = 0  # first tokens whose states the device holds
+
+    @property
+    def depth(self) -> int:
+        """Of the draft: 0 where it is empty."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(1 + (depths[parent] if parent >= 0 else 0))
+        return max(depths, default=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +86,12 @@ class Verdict:
     verify_s: float = 0.0
     need_prefix: bool = False
     error: SplitError | None = None
+    states: bytes = b""  # of the last verified tokens; the last of them is the accepted path's end
+
+    @property
+    def verified(self) -> int:
+        """Tokens that the target has read: the last it said is not among them."""
+        return self.base + len(self.path)
 
 
 def add_servicer(servicer: Any, server: Any) -> None:
@@ -137,6 +153,7 @@ def opening_to_wire(opening: Opening) -> pb.FromDrafter:
                 seed=sampling.seed,
             ),
             ends=opening.ends,
+            states=opening.states,
         )
     )
 
@@ -153,6 +170,7 @@ def round_to_wire(one: Round) -> pb.FromDrafter:
         back=b"" if is_chain else back,
         more=one.more,
         drafted=one.drafted,
+        stated=one.stated,
     )
     setattr(wire, "from", one.start)  # a word of Python's
     return pb.FromDrafter(round=wire)
@@ -197,6 +215,7 @@ def _opening(wire: pb.Open) -> Opening:
             seed=sampling.seed,
         ),
         ends=tuple(wire.ends),
+        states=wire.states,
     )
 
 
@@ -221,6 +240,7 @@ def _round(wire: pb.Round) -> Round:
         parents=tuple(node - one if one else -1 for node, one in enumerate(back)),
         more=wire.more,
         drafted=wire.drafted,
+        stated=wire.stated,
     )
 
 
@@ -248,6 +268,7 @@ def verdict_to_wire(verdict: Verdict) -> pb.FromVerifier:
         queue_us=int(verdict.queue_s * 1e6),
         verify_us=int(verdict.verify_s * 1e6),
         need_prefix=verdict.need_prefix,
+        states=verdict.states,
     )
     if verdict.error is not None:
         wire.error.CopyFrom(status.to_wire(verdict.error))
@@ -268,6 +289,7 @@ def from_verifier(message: pb.FromVerifier) -> Opened | Verdict:
             verify_s=wire.verify_us / 1e6,
             need_prefix=wire.need_prefix,
             error=status.from_wire(wire.error) if wire.HasField("error") else None,
+            states=wire.states,
         )
     if body == "opened":
         opened = message.opened

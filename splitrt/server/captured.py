@@ -65,7 +65,7 @@ class CapturedWorker:
             return tuple(one.view(np.uint8) if one.dtype.kind == "b" else one for one in found)
         except Exception:  # a runtime's errors have no common root, and one frame must not end the server
             request_id = uuid.uuid4().hex[:12]
-            log.exception("tail failed, request %s", request_id)
+            log.exception("tail failed, request %s", request_id, extra={"request_id": request_id})
             return RemoteFailure("the tail failed on this frame", request_id=request_id)
 
     def check_golden(self) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import Self
 from splitrt.bundle import Bundle, find_bundle
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language, is_language
+from splitrt.metrics import ServerMetrics
 from splitrt.server.engine import Engine, Served, Target
 from splitrt.server.uses import Uses
 
@@ -56,11 +57,24 @@ class Catalogue:
 
     @property
     def bundles(self) -> list[Bundle | LanguageBundle]:
-        return [*(one.bundle for one in self.served.values()), *(one.bundle for one in self.targets.values())]
+        return [
+            *(one.bundle for one in list(self.served.values())),
+            *(one.bundle for one in list(self.targets.values())),
+        ]
 
-    def queued(self, model: str) -> int:
-        """Frames of any version of a model that wait for a tail."""
-        return sum(one.pool.queued() for one in self.served.values() if one.bundle.manifest.name == model)
+    def show(self, metrics: ServerMetrics) -> None:
+        """What is offered and how much waits for it, whenever the metrics are looked at, from whatever thread."""
+
+        def of_served(number: Callable[[Served], float]) -> Callable[[], dict[tuple[str, ...], float]]:
+            return lambda: {_labels(one.bundle): number(one) for one in list(self.served.values())}
+
+        metrics.queued.follow(of_served(lambda one: one.pool.queued()))
+        metrics.oldest.follow(of_served(lambda one: one.pool.oldest_s()))
+        metrics.tails.follow(of_served(lambda one: one.ready()))
+        metrics.model_info.follow(lambda: {(*_labels(one), one.digest.hex()[:16]): 1 for one in self.bundles})
+        metrics.sessions.follow(
+            lambda: {(one.bundle.manifest.name,): one.sessions for one in list(self.targets.values())}
+        )
 
     async def offer(self, names: Sequence[str]) -> None:
         """These and no others from now on. Raises what opening one raises: then nothing has changed."""
@@ -68,15 +82,13 @@ class Catalogue:
         ending = found.keys() & (self._stacks.keys() - set(self.names))
         if ending:
             raise ConfigError(f"{', '.join(sorted(ending))} is still ending: offer it when its last stream has ended")
-        opened: list[str] = []
-        try:
-            for version in found.keys() - self._stacks.keys():
-                await self._open(version, found[version])
-                opened.append(version)
-        except BaseException:
-            for version in opened:
+        new = sorted(found.keys() - self._stacks.keys())
+        ends = await asyncio.gather(*(self._open(one, found[one]) for one in new), return_exceptions=True)
+        failures = [end for end in ends if end is not None]
+        if failures:
+            for version in [one for one, end in zip(new, ends, strict=True) if end is None]:
                 await self._close(version)
-            raise
+            raise failures[0]
         for version in self.names:
             if version not in found:
                 self._retire(version)
@@ -111,3 +123,7 @@ class Catalogue:
         await self.uses.ended(version)
         await self._close(version)
         log.info("%s has ended", version)
+
+
+def _labels(bundle: Bundle | LanguageBundle) -> tuple[str, str]:
+    return bundle.manifest.name, bundle.manifest.version

@@ -4,7 +4,7 @@ That process (`splitrt.server.ray.control`) is told in JSON lines what to run an
 
     to it    {"config": .., "settings": .., "credential": ..}   once
              {"run": BUNDLE, "app": NAME} · {"delete": NAME}
-    from it  {"ready": true} · {"failed": WHY, "app": NAME or absent} · {"trouble": WHY}
+    from it  {"ready": ADDRESS} · {"failed": WHY, "app": NAME or absent} · {"trouble": WHY}
              {"app": NAME, "replicas": [{"address": .., "digest": .., "difference": ..}]}
 
 When it ends it is started again, and asked for the same. Meanwhile the replicas that were known go on serving.
@@ -23,13 +23,14 @@ from typing import Any, Self
 
 from pydantic import SecretStr
 
-from splitrt.config import ServerConfig, child_environment
-from splitrt.errors import BundleError, ConfigError
+from splitrt.config import ServerConfig, child_environment, ray_is_authenticated
+from splitrt.errors import BundleError, EngineError
 
 PROGRAM = "from splitrt.server.ray import control; control()"
 ENVIRONMENT = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_SERVE_LOG_TO_STDERR": "0", "RAY_AUTH_MODE": "token"}
 REPLICA_KEYS = {
-    "bundles_dir", "threads", "runner", "device", "max_payload_bytes", "max_queue_frames", "max_batch", "max_streams",
+    "bundles_dir", "threads", "runner", "device", "max_payload_bytes", "max_queue_frames", "max_batch", "max_batch_ms",
+    "max_streams",
     "max_sessions", "session_ttl_s", "hello_timeout_s", "drain_grace_s",
 }  # fmt: skip
 CLUSTER_KEYS = {"ray_address", "replicas", "max_replicas", "replica_cpus", "replica_gpus", "drain_grace_s"}
@@ -49,9 +50,10 @@ class Running:
 
 
 class Cluster:
-    """Use as an async context manager. Raises ConfigError where no cluster can be had."""
+    """Use as an async context manager. Raises EngineError where no cluster can be had."""
 
     def __init__(self, config: ServerConfig, credential: SecretStr) -> None:
+        self.address = ""  # of the cluster, for those who join it
         self._config, self._credential = config, credential
         self._running: dict[str, Running] = {}  # by application
         self._process: asyncio.subprocess.Process | None = None
@@ -73,7 +75,7 @@ class Cluster:
     async def run(self, bundle: str, application: str, digest: bytes, update: Callable[[list[str]], None]) -> float:
         """Until its first replica is there: how far the worst golden sample is off.
 
-        Raises ConfigError with the replica's own reason, BundleError where a node has other files.
+        Raises EngineError with the replica's own reason, BundleError where a node has other files.
         """
         started: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._running[application] = Running(bundle, digest, update, started)
@@ -106,13 +108,18 @@ class Cluster:
                 "credential": self._credential.get_secret_value(),
             }
         )
+        if self._config.ray_address is None and not ray_is_authenticated(ENVIRONMENT):
+            log.warning("RAY_AUTH_MODE is not token: whoever reaches this machine's ports can run code in the cluster")
         first = await self._hear()
+        if first is not None and "ready" in first:
+            self.address = first["ready"]
+            log.info("on the Ray cluster at %s", self.address)
         if first is None or "failed" in first:
             await self._stop()
             why = first["failed"] if first else "Ray could not be started: see its output above"
             if "No module named 'ray'" in why or first is None:
                 why += "; it needs the extra: pip install 'splitrt[server]'"
-            raise ConfigError(why)
+            raise EngineError(why)
 
     async def _stop(self) -> None:
         process, self._process = self._process, None
@@ -141,7 +148,7 @@ class Cluster:
             failures += 1
             try:
                 await self._start()
-            except ConfigError as error:
+            except EngineError as error:
                 log.error("%s", error)
                 continue
             for application, one in self._running.items():
@@ -156,7 +163,7 @@ class Cluster:
             return
         if "failed" in message:
             if not one.started.done():
-                one.started.set_exception(ConfigError(f"{message['app']} cannot be served: {message['failed']}"))
+                one.started.set_exception(EngineError(f"{message['app']} cannot be served: {message['failed']}"))
             return
         replicas = message["replicas"]
         sound = [replica for replica in replicas if bytes.fromhex(replica["digest"]) == one.digest]

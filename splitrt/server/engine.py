@@ -44,10 +44,19 @@ class Target(Protocol):
     @property
     def ready(self) -> int: ...
 
+    @property
+    def sessions(self) -> int:
+        """Texts that are kept."""
+        ...
+
 
 class Engine(Protocol):
+    @property
+    def cluster(self) -> str:
+        """Where others join the cluster that this runs on; empty in this process."""
+
     def tails(self, name: str) -> AbstractAsyncContextManager[Served]:
-        """Raises BundleError, ModelNotFound or ConfigError where the bundle cannot be run."""
+        """Raises BundleError, ModelNotFound or EngineError where the bundle cannot be run."""
 
     def target(self, name: str) -> AbstractAsyncContextManager[Target]:
         """The same for a language bundle."""
@@ -59,6 +68,8 @@ class Engine(Protocol):
 class Embedded:
     """In this process."""
 
+    cluster = ""
+
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
 
@@ -67,7 +78,12 @@ class Embedded:
         config = self._config
         worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config)
         difference = await asyncio.to_thread(worker.check_golden)
-        async with EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch) as pool:
+        async with EmbeddedPool(
+            worker,
+            max_queue_frames=config.max_queue_frames,
+            max_batch=config.max_batch,
+            max_batch_s=config.max_batch_ms / 1e3,
+        ) as pool:
             yield Served(worker.bundle, pool, difference, lambda: 1)
 
     @asynccontextmanager
@@ -87,6 +103,10 @@ class OnRay:
     def __init__(self, config: ServerConfig, cluster: Cluster, credential: SecretStr) -> None:
         self._config, self._cluster, self._credential = config, cluster, credential
         self._max_message_bytes = 4 * config.max_payload_bytes
+
+    @property
+    def cluster(self) -> str:
+        return self._cluster.address
 
     @asynccontextmanager
     async def tails(self, name: str) -> AsyncIterator[Served]:
@@ -118,7 +138,7 @@ class OnRay:
 
 @asynccontextmanager
 async def open_engine(config: ServerConfig) -> AsyncIterator[Engine]:
-    """Raises ConfigError where no cluster can be had."""
+    """Raises EngineError where no cluster can be had."""
     if config.engine == "embedded":
         yield Embedded(config)
         return

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
-from functools import partial
 
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
@@ -29,17 +28,15 @@ class Gateway:
         catalogue: Catalogue,
         metrics: ServerMetrics,
     ) -> None:
-        self.config = config
+        self.reconfigure(config)
         self.metrics = metrics
         self.catalogue = catalogue
-        self.limits = Limits(
-            max_payload_bytes=config.max_payload_bytes,
-            max_deadline_ms=config.max_deadline_ms,
-            max_in_flight=config.max_in_flight,
-        )
         self.draining = asyncio.Event()
         self._sessions: dict[Session, ExitStack] = {}
         metrics.ready.set_function(lambda: float(not self.draining.is_set() and catalogue.is_ready))
+        metrics.queue_limit.set_function(lambda: self.config.max_queue_frames)
+        metrics.streams_limit.set_function(lambda: self.config.max_streams)
+        catalogue.show(metrics)
 
     async def offer(self, names: Sequence[str]) -> None:
         """These bundles and no others from now on; a version that goes ends with its last stream.
@@ -48,8 +45,16 @@ class Gateway:
         """
         await self.catalogue.offer(names)
         for one in self.catalogue.served.values():
-            model = one.bundle.manifest.name
-            self.metrics.queued.labels(model).set_function(partial(self.catalogue.queued, model))
+            self.metrics.of(one.bundle.manifest.name, one.bundle.manifest.version)
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Calls look here for what holds. A stream keeps the limits that its welcome told."""
+        self.config = config
+        self.limits = Limits(
+            max_payload_bytes=config.max_payload_bytes,
+            max_deadline_ms=config.max_deadline_ms,
+            max_in_flight=config.max_in_flight,
+        )
 
     def open(
         self,
@@ -62,7 +67,9 @@ class Gateway:
         if self.draining.is_set():
             raise ServerDraining("the server is draining and takes no new streams")
         if len(self._sessions) >= self.config.max_streams:
-            raise Overloaded(f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000)
+            raise Overloaded(
+                f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000, reason="streams"
+            )
         one = self._find(hello)
         session = Session(
             one.bundle,
@@ -73,10 +80,12 @@ class Gateway:
             self.metrics,
             deltas=hello.deltas,
             acknowledge=acknowledge if hello.degrades else None,
+            stream=hello.stream,
         )
         with ExitStack() as stack:
             stack.enter_context(self.catalogue.uses.of(one.bundle.name))
             self._sessions[session] = stack.pop_all()
+        self.metrics.opened.inc()
         self.metrics.streams.set(len(self._sessions))
         return session
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from splitrt.errors import ServerDraining
 from splitrt.language.context import Context
-from splitrt.language.decoder import Decoder
+from splitrt.language.model import Model
 
 T = TypeVar("T")
 MOST_TOGETHER = 64  # jobs of one pass
@@ -55,7 +55,7 @@ class Job(Generic[T]):
 class Passes:
     """Use as a context manager; without it, `here` runs a job on the caller's own thread."""
 
-    def __init__(self, model: Decoder) -> None:
+    def __init__(self, model: Model) -> None:
         self.passes = self.jobs = 0
         self._model = model
         self._waiting: queue.SimpleQueue[Job[object] | None] = queue.SimpleQueue()

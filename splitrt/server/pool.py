@@ -18,6 +18,7 @@ from typing import Protocol, Self
 
 from splitrt.errors import RemoteFailure, ServerDraining, SplitError
 from splitrt.server.admission import Admission
+from splitrt.server.batch_size import BatchSize
 from splitrt.server.captured import CapturedWorker
 from splitrt.server.load import Load
 from splitrt.server.work import Outcome, Ticket, Work
@@ -36,14 +37,18 @@ class TailPool(Protocol):
     def queued(self) -> int:
         """Frames waiting for a tail."""
 
+    def oldest_s(self) -> float:
+        """For how long the oldest of them has waited."""
+
 
 class EmbeddedPool:
     """A tail in this process, on one thread, as a context manager.
 
     Batches that take hardly longer than two changes of thread are run on the event loop itself.
 
-    It never waits to fill a batch: whenever the tail is free it takes what waits, up to `max_batch`. On CPUs
-    batching gains little, so a frame that comes alone is run alone at once.
+    It never waits to fill a batch: whenever the tail is free it takes what waits, up to `max_batch` and to as many as
+    a batch of `max_batch_s` holds by what was measured. On CPUs batching gains little, so a frame that comes alone is
+    run alone at once.
     """
 
     def __init__(
@@ -52,13 +57,14 @@ class EmbeddedPool:
         *,
         max_queue_frames: int = 256,
         max_batch: int = 16,
+        max_batch_s: float = 0.05,
         clock: Callable[[], float] = time.monotonic,
         load: Load | None = None,
     ) -> None:
         """load: is told of every batch."""
         self._worker, self._load = worker, load
         self._admission = Admission(max_queue_frames)
-        self._max_batch = max_batch
+        self._batch_size = BatchSize(max_batch, max_batch_s)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tail")
         self._running: asyncio.Task[None] | None = None
@@ -78,6 +84,9 @@ class EmbeddedPool:
     def queued(self) -> int:
         return len(self._admission)
 
+    def oldest_s(self) -> float:
+        return self._admission.oldest_s(self._clock())
+
     async def submit(self, work: Work) -> Outcome:
         ticket = Ticket(work, asyncio.get_running_loop().create_future())
         try:
@@ -92,7 +101,7 @@ class EmbeddedPool:
         """Batch after batch while work waits."""
         loop = asyncio.get_running_loop()
         try:
-            while batch := self._admission.take(self._clock(), self._max_batch):
+            while batch := self._admission.take(self._clock(), self._batch_size.now):
                 started = self._clock()
                 work = [ticket.work for ticket in batch]
                 try:
@@ -105,6 +114,7 @@ class EmbeddedPool:
                     outcomes = [Outcome(error=RemoteFailure("the worker failed on this batch"))] * len(work)
                 ran_s = self._clock() - started
                 self._admission.measured(len(batch), ran_s)
+                self._batch_size.measured(len(batch), ran_s)
                 if self._load is not None:
                     self._load.ran(ran_s, [started - one.arrived_at for one in work])
                 for ticket, outcome in zip(batch, outcomes, strict=True):

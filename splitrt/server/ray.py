@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import socket
 import sys
 import threading
 from contextlib import AsyncExitStack
@@ -26,7 +27,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingP
 from ray.serve.exceptions import RayServeException
 
 from splitrt.config import ServerConfig, read_settings
-from splitrt.errors import ConfigError, SplitError
+from splitrt.errors import ConfigError, EngineError, SplitError
 from splitrt.policy.replicas import replicas_wanted
 from splitrt.server.replica import serve_replica
 
@@ -38,6 +39,9 @@ TRIES = 2  # of a constructor that fails
 OBJECT_STORE_BYTES = 80 << 20  # nothing of ours is ever in it
 SCALE_UP_S, SCALE_DOWN_S = 2.0, 60.0
 CPU_SLACK = 1e-6
+KNOCK_S = 3.0
+# Where replicas of a cluster of our own listen. Ray replaces 127.0.0.1 by the node's address.
+LOOPBACK = "127.0.0.2" if sys.platform == "linux" else None
 
 
 class Tail:
@@ -137,7 +141,7 @@ def control() -> None:
     except SplitError as error:
         _say(speak, {"failed": str(error)})
         return
-    _say(speak, {"ready": True})
+    _say(speak, {"ready": ray.get_runtime_context().gcs_address})
     try:
         _Control(config, first["settings"], first["credential"], speak).run(heard)
     finally:
@@ -157,7 +161,7 @@ def _say(speak: TextIO, message: dict[str, Any]) -> None:
 
 
 def _join(config: ServerConfig) -> None:
-    """A cluster to run on: the one at the address, or one of our own. Raises ConfigError, in one line."""
+    """A cluster to run on: the one at the address, or one of our own. Raises EngineError, in one line."""
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "namespace": "splitrt"}
     try:
         if config.ray_address is None:
@@ -165,17 +169,24 @@ def _join(config: ServerConfig) -> None:
                 address="local",
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
+                _node_ip_address=LOOPBACK,
                 **quiet,
             )
         else:
+            _knock(config.ray_address)
             context = ray.init(address=config.ray_address, **quiet)
             _refuse_open_dashboard(str(context.dashboard_url or ""))
     except (ConnectionError, RuntimeError, ValueError, RayError, OSError) as error:
         where = config.ray_address or "this machine"
-        raise ConfigError(f"a Ray cluster must answer at {where} ({_first_line(error)})") from error
+        raise EngineError(f"a Ray cluster must answer at {where} ({_first_line(error)})") from error
     _check_resources(config)
     serve.start(proxy_location="Disabled", logging_config={"enable_access_log": False, "log_level": "WARNING"})
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens. Raises OSError."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
 
 
 def _refuse_open_dashboard(url: str) -> None:
@@ -183,22 +194,22 @@ def _refuse_open_dashboard(url: str) -> None:
 
     host = url.rpartition(":")[0].removeprefix("http://")
     if host and host not in ("127.0.0.1", "localhost", "::1") and not ray_is_authenticated():
-        raise ConfigError(
+        raise EngineError(
             f"Ray's dashboard must not be open to the network without authentication, it listens on {url}: start Ray "
             "with RAY_AUTH_MODE=token, or its dashboard on 127.0.0.1"
         )
 
 
 def _check_resources(config: ServerConfig) -> None:
-    """A deployment that cannot be placed would wait for ever. Raises ConfigError."""
+    """A deployment that cannot be placed would wait for ever. Raises EngineError."""
     alive = [node for node in ray.nodes() if node.get("Alive")]  # type: ignore[no-untyped-call]
     for kind, wanted in (("CPU", config.replica_cpus), ("GPU", config.replica_gpus)):
         nodes = [node.get("Resources", {}).get(kind, 0.0) for node in alive]
         if wanted and max(nodes, default=0.0) + CPU_SLACK < wanted:
-            raise ConfigError(f"a replica must find {wanted:g} {kind} on one node, the most here is {max(nodes):g}")
+            raise EngineError(f"a replica must find {wanted:g} {kind} on one node, the most here is {max(nodes):g}")
         fit = sum(int((have + CPU_SLACK) / wanted) for have in nodes) if wanted else config.replicas
         if fit < config.replicas:
-            raise ConfigError(f"{config.replicas} replicas of {wanted:g} {kind} must fit, {fit} do here")
+            raise EngineError(f"{config.replicas} replicas of {wanted:g} {kind} must fit, {fit} do here")
 
 
 class _Control:
@@ -234,7 +245,7 @@ class _Control:
         self._starting.discard(name)
         self._told.pop(name, None)
         if self._config.ray_address is None:  # a joined cluster's applications are not ours to end
-            serve.delete(name)
+            serve.delete(name, _blocking=False)
 
     def _look(self) -> None:
         try:
@@ -254,7 +265,7 @@ class _Control:
                 messages = [one.message for one in applications[name].deployments.values()]
                 _say(self._speak, {"failed": _cause([*messages, applications[name].message]), "app": name})
                 if self._config.ray_address is None:
-                    serve.delete(name)
+                    serve.delete(name, _blocking=False)
             elif state == "RUNNING":
                 self._starting.discard(name)
                 self._told[name] = []

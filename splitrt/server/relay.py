@@ -42,24 +42,29 @@ class SpeculateRelay:
 
     async def generate(self, _: Any, context: Any) -> None:
         """One text's stream; messages are bytes."""
+        is_open = False
         try:
             principal = self._principal(context)
             if self._is_draining():
                 raise ServerDraining("the server is draining and takes no new streams")
             if len(self._uses) >= (most := self._settings().max_streams):
-                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000)
+                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000, reason="streams")
             first, opening = await self._opening(context)
             targets = self._find(opening)
-            with self._uses.of(targets.bundle.name):
+            with self._uses.of(targets.bundle.name), self._metrics.text_streams.track_inprogress():
+                is_open = True
                 async with targets.stream((principal, opening.session)) as call:
                     await call.write(first)
                     await self._relay(context, call, targets.bundle.manifest.name)
         except SplitError as error:
+            if not is_open:
+                self._metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
         except grpc.RpcError as error:
             await _pass_on(context, error)
         except TimeoutError:
-            await _abort(context, Overloaded(f"verdicts must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
+            unread = f"verdicts must be read within {UNREAD_S:g} s"
+            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
     async def _relay(self, context: Any, call: Any, bundle: str) -> None:
         up = asyncio.create_task(_up(context, call))
@@ -78,6 +83,10 @@ class SpeculateRelay:
             outcome = "need_prefix" if verdict.need_prefix else verdict.error.code if verdict.error else "verified"
             self._metrics.rounds.labels(bundle, outcome).inc()
             self._metrics.draft_tokens.labels(bundle, "accepted").inc(len(verdict.path))
+            self._metrics.accepted_length.labels(bundle).observe(len(verdict.path))
+            if not verdict.need_prefix:
+                self._metrics.tokens.labels(bundle).inc(len(verdict.path) + len(verdict.tokens))
+                self._metrics.target_calls.labels(bundle).inc()
             self._metrics.round_seconds.labels(bundle, "queue").observe(verdict.queue_s)
             self._metrics.round_seconds.labels(bundle, "verify").observe(verdict.verify_s)
 

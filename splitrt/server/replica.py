@@ -65,7 +65,13 @@ async def serve_replica(
             worker = await asyncio.to_thread(load_worker, find_bundle(name, config.bundles_dir), config)
             difference = await asyncio.to_thread(worker.check_golden)
             digest = worker.bundle.digest
-            made = EmbeddedPool(worker, max_queue_frames=config.max_queue_frames, max_batch=config.max_batch, load=load)
+            made = EmbeddedPool(
+                worker,
+                max_queue_frames=config.max_queue_frames,
+                max_batch=config.max_batch,
+                max_batch_s=config.max_batch_ms / 1e3,
+                load=load,
+            )
             pool = await stack.enter_async_context(made)
             tails.add_servicer(TailsServicer(pool, tokens, leaving), server)
         port = server.add_insecure_port(f"{host}:0")

@@ -6,19 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from splitrt.config import ServerConfig
-from splitrt.errors import ConfigError
+from splitrt.errors import ConfigError, EngineError
 from splitrt.metrics import ServerMetrics
+from splitrt.metrics.endpoint import endpoint
 from splitrt.rpc import service, speculation
 from splitrt.rpc.channel import server_options
 from splitrt.server.auth import call_principal
 from splitrt.server.catalogue import Catalogue
+from splitrt.server.certificates import Certificates
 from splitrt.server.engine import Engine, open_engine
 from splitrt.server.gateway import Gateway
 from splitrt.server.servicer import SplitServicer
@@ -33,6 +34,10 @@ class RunningServer:
     address: str  # host:port as bound
     gateway: Gateway
     metrics: ServerMetrics
+    started_with: ServerConfig  # gateway.config is what holds now
+    certificates: Certificates | None = None  # none: no TLS
+    cluster: str = ""  # the Ray cluster that tails run on
+    scraped_at: str | None = None  # host:port of the Prometheus endpoint, as bound
 
     @property
     def golden_difference(self) -> float:
@@ -44,7 +49,7 @@ class RunningServer:
 async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
     """A server for as long as the block runs; at its end it drains, within `drain_grace_s`.
 
-    Raises BundleError where a golden sample disagrees where its tail runs, ConfigError where the address or a
+    Raises BundleError where a golden sample disagrees where its tail runs, EngineError where the address or a
     cluster cannot be had.
     """
     metrics = ServerMetrics()
@@ -53,20 +58,22 @@ async def serve(config: ServerConfig) -> AsyncIterator[RunningServer]:
         catalogue = await stack.enter_async_context(Catalogue(engine, config.bundles_dir))
         gateway = Gateway(config, catalogue, metrics)
         server, checker = _server(config, gateway, engine)
-        address = _listen(config, server)
+        certificates = None if config.tls_cert is None else Certificates(config, metrics)
+        address = _listen(config, server, certificates)
         await gateway.offer(config.bundles)
+        scraped_at = None
         if config.metrics:
-            stack.enter_context(_exporter(config.metrics, metrics))
+            scraped_at = stack.enter_context(endpoint(config.metrics, metrics.registry, "server.metrics"))
         await server.start()
         telling = asyncio.create_task(_tell_health(catalogue, checker))
         try:
-            yield RunningServer(address, gateway, metrics)
+            yield RunningServer(address, gateway, metrics, config, certificates, engine.cluster, scraped_at)
         finally:
             gateway.drain()
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
             await checker.enter_graceful_shutdown()
-            await server.stop(config.drain_grace_s)
+            await server.stop(gateway.config.drain_grace_s)
 
 
 async def _tell_health(catalogue: Catalogue, checker: Any) -> None:
@@ -110,51 +117,13 @@ def _server(config: ServerConfig, gateway: Gateway, engine: Engine) -> tuple[Any
     return server, checker
 
 
-def _listen(config: ServerConfig, server: Any) -> str:
+def _listen(config: ServerConfig, server: Any, certificates: Certificates | None) -> str:
     host, _, _ = config.listen.rpartition(":")
     try:
-        if config.tls_cert is not None and config.tls_key is not None:
-            port = server.add_secure_port(config.listen, _credentials(config))
+        if certificates is not None:
+            port = server.add_secure_port(config.listen, certificates.credentials())
         else:
             port = server.add_insecure_port(config.listen)
     except RuntimeError as error:
-        raise ConfigError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
+        raise EngineError(f"server.listen must be a free HOST:PORT, got {config.listen}") from error
     return f"{host}:{port}"
-
-
-def _credentials(config: ServerConfig) -> Any:
-    assert config.tls_cert is not None
-    assert config.tls_key is not None
-    client_ca = _read("client_ca", config.client_ca) if config.client_ca else None
-    pair = (_read("tls_key", config.tls_key), _read("tls_cert", config.tls_cert))
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
-
-
-def _read(key: str, path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"server.{key} must be a readable file, got {path}: {error.strerror}") from error
-
-
-def _exporter(address: str, metrics: ServerMetrics) -> Any:
-    """The Prometheus endpoint as a context manager."""
-    from contextlib import contextmanager
-
-    from prometheus_client import start_http_server
-
-    @contextmanager
-    def running() -> Any:
-        host, _, port = address.rpartition(":")
-        try:
-            httpd, thread = start_http_server(int(port), host or "127.0.0.1", metrics.registry)
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"server.metrics must be a free HOST:PORT, got {address}: {error}") from error
-        try:
-            yield
-        finally:
-            httpd.shutdown()
-            httpd.server_close()
-            thread.join()
-
-    return running()

@@ -91,7 +91,8 @@ class SplitServicer(Servicer):
                 await self._read(session, context)
                 await session.finish()
         except TimeoutError:
-            await _abort(context, Overloaded(f"results must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
+            unread = f"results must be read within {UNREAD_S:g} s"
+            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
         except SplitError as error:
             await _abort(context, error)
         finally:
@@ -128,6 +129,7 @@ class SplitServicer(Servicer):
         try:
             return call_principal(self._gateway.config.tokens, context)
         except SplitError as error:
+            self._gateway.metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
 
 

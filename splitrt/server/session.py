@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -66,16 +67,17 @@ class Session:
         clock: Callable[[], float] = time.monotonic,
         deltas: bool = False,
         acknowledge: Callable[[int], Awaitable[None]] | None = None,
+        stream: int = 0,
     ) -> None:
         """deltas: frames may come as differences to answered ones, so the symbols of the last few are kept.
 
         acknowledge: given, frames degrade: they are answered with the chunks that have come, and this is told how many
-        messages have.
+        messages have. stream: the number that the device gave itself, for its traces; it is believed by nobody else.
         """
         self._bundle, self._pool, self._limits = bundle, pool, limits
-        self._principal, self._write, self._metrics, self._clock = principal, write, metrics, clock
-        name, stages = bundle.manifest.name, ("queue", "decode", "tail")
-        self._stages = {stage: metrics.stage_seconds.labels(name, stage) for stage in stages}
+        self._principal, self._write, self._clock = principal, write, clock
+        self._metrics = metrics.of(bundle.manifest.name, bundle.manifest.version)
+        self._stream = stream or secrets.randbits(64)
         self._tables = tables_prefix(bundle.tables.digest())
         self._assemblies: dict[int, Assembly] = {}  # by slot
         self._running: dict[int, asyncio.Task[None]] = {}  # by seq
@@ -91,6 +93,7 @@ class Session:
             codec = self._check(start)
             reference_ZHW = self._reference(start) if codec is Codec.DELTA else None
         except SplitError as error:
+            self._metrics.refused(error, len(start.payload))
             await self._answer(start.seq, Outcome(error=error))
             return
         assembly = Assembly(start, codec, self._clock(), degrades=self._acks is not None, reference_ZHW=reference_ZHW)
@@ -147,7 +150,9 @@ class Session:
             raise ServerDraining("the server is draining and takes no new frames")
         if len(self._running) >= self._limits.max_in_flight:
             most = self._limits.max_in_flight
-            raise Overloaded(f"overloaded: {most} frames of this stream are not answered yet", retry_after_ms=1)
+            raise Overloaded(
+                f"overloaded: {most} frames of this stream are not answered yet", retry_after_ms=1, reason="stream"
+            )
         if start.seq in self._running:
             raise BadFrame(f"seq must be of no unanswered frame, got seq {start.seq} again", reason="duplicate")
         try:
@@ -200,22 +205,39 @@ class Session:
 
     async def _run(self, assembly: Assembly) -> None:
         """Answers until one is of all chunks, or time is up; an error is an answer where there was none before."""
-        start, answered = assembly.start, 0
+        start, answered, is_over = assembly.start, 0, False
+        self._metrics.in_flight += 1
         try:
-            while answered < start.chunks:
+            while not is_over:
                 count = await assembly.more(answered, self._clock)
                 outcome = await self._serve(assembly, count)
+                if is_over := outcome.error is not None or count == start.chunks:
+                    self._count(assembly, None if answered else outcome.error, answered if outcome.error else count)
                 if outcome.error is None or not answered:
                     await self._answer(start.seq, outcome, chunks=0 if count == start.chunks else count)
-                if outcome.error is not None:
-                    return
                 answered = count
         except SplitError as error:
+            is_over = True
+            self._count(assembly, None if answered else error, answered)
             if not answered:
                 await self._answer(start.seq, Outcome(error=error))
         finally:
+            self._metrics.in_flight -= 1
+            if not is_over:
+                self._metrics.cancelled()
             if self._assemblies.get(start.seq % SLOTS) is assembly:
                 del self._assemblies[start.seq % SLOTS]
+
+    def _count(self, assembly: Assembly, error: SplitError | None, answered: int) -> None:
+        """A frame that has ended. answered: with how many of its chunks."""
+        start, seam = assembly.start, self._bundle.manifest.seam
+        packed_bits = 0 if seam.tensors else seam.channels_at(start.width) * seam.height * seam.width * start.bits
+        self._metrics.came(assembly.codec.name.lower(), assembly.size, packed_bits // 8, is_whole=assembly.is_whole)
+        width = start.width if answered == start.chunks else seam.widths[answered - 1]
+        trace = f"{self._stream:016x}{start.seq:016x}"
+        self._metrics.ended(error, width, self._clock() - assembly.arrived_at, trace)
+        if error is not None and log.isEnabledFor(logging.DEBUG):
+            log.debug("frame ended as %s: %s", error.code, error, extra={"request_id": trace})
 
     async def _serve(self, assembly: Assembly, count: int) -> Outcome:
         """Through the tail with the first `count` chunks."""
@@ -234,8 +256,7 @@ class Session:
                 keep=self._deltas and assembly.codec is not Codec.JPEG and is_whole,
             )
         )
-        if is_whole:
-            self._metrics.frame_bytes.labels(assembly.codec.name.lower()).observe(assembly.size)
+        self._metrics.ran(outcome.queue_s, outcome.decode_s, outcome.tail_s)
         if outcome.symbols_ZHW is not None:
             self._answered[start.seq] = Answered(width, start.bits, outcome.symbols_ZHW)
             while len(self._answered) > REFERENCES:
@@ -248,10 +269,7 @@ class Session:
             stale.fail(stale.missing())
 
     async def _answer(self, seq: int, outcome: Outcome, chunks: int = 0) -> None:
-        self._metrics.frames.labels(self._bundle.manifest.name, outcome.error.code if outcome.error else "ok").inc()
-        self._stages["queue"].observe(outcome.queue_s)
-        self._stages["decode"].observe(outcome.decode_s)
-        self._stages["tail"].observe(outcome.tail_s)
+        self._metrics.sent(sum(output.nbytes for output in outcome.outputs))
         await self._write(
             Reply(
                 seq=seq,

@@ -53,22 +53,28 @@ class SpeculateServicer(Servicer):
 
     async def Generate(self, _: Any, context: Any) -> None:
         """One text's stream."""
+        is_open = False
         try:
             principal = self._principal(context)
             if self._is_draining():
                 raise ServerDraining("the server is draining and takes no new streams")
             if len(self._uses) >= (most := self._settings().max_streams):
-                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000)
+                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000, reason="streams")
             opening = await self._opening(context)
             verifier = self._find(opening)
-            with self._uses.of(verifier.bundle.name):
+            with self._uses.of(verifier.bundle.name), self._metrics.text_streams.track_inprogress():
                 key = (principal, opening.session)
-                await context.write(opened_to_wire(await verifier.open(key)))
+                opened = opened_to_wire(await verifier.open(key))
+                is_open = True
+                await context.write(opened)
                 await _Stream(verifier, key, opening, context, self._metrics).run()
         except SplitError as error:
+            if not is_open:
+                self._metrics.refused_streams.labels(error.code).inc()
             await _abort(context, error)
         except TimeoutError:
-            await _abort(context, Overloaded(f"verdicts must be read within {UNREAD_S:g} s", retry_after_ms=1_000))
+            unread = f"verdicts must be read within {UNREAD_S:g} s"
+            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
     def _find(self, opening: Opening) -> Verifier:
         verifiers = self._verifiers()
@@ -123,9 +129,9 @@ class _Stream:
             await self._waiting.put(error)
 
     async def _answer(self, one: Round) -> None:
-        sampling = self._opening.sampling
+        sampling, states = self._opening.sampling, self._opening.states
         try:
-            verdict = await self._verifier.verify(self._key, one, sampling)
+            verdict = await self._verifier.verify(self._key, one, sampling, states=states)
         except SplitError as error:
             verdict = Verdict(round=one.round, base=one.base, error=error)
         self._count(one, verdict)
@@ -139,6 +145,7 @@ class _Stream:
             if further is None:
                 return
             verdict = further
+            self._count_tokens(verdict)
             if verdict.need_prefix:
                 left = 0
             left -= len(verdict.tokens)
@@ -151,8 +158,17 @@ class _Stream:
         if outcome == "verified":
             metrics.draft_tokens.labels(name, "drafted").inc(len(one.ids))
             metrics.draft_tokens.labels(name, "accepted").inc(len(verdict.path))
+            metrics.draft_length.labels(name).observe(one.depth)
+            metrics.accepted_length.labels(name).observe(len(verdict.path))
             metrics.round_seconds.labels(name, "queue").observe(verdict.queue_s)
             metrics.round_seconds.labels(name, "verify").observe(verdict.verify_s)
+            self._count_tokens(verdict)
+
+    def _count_tokens(self, verdict: Verdict) -> None:
+        name = self._verifier.bundle.manifest.name
+        if not verdict.need_prefix:
+            self._metrics.tokens.labels(name).inc(len(verdict.path) + len(verdict.tokens))
+            self._metrics.target_calls.labels(name).inc()
 
     async def _write(self, verdict: Verdict) -> None:
         async with asyncio.timeout(UNREAD_S):

@@ -40,6 +40,11 @@ class Targets:
     def ready(self) -> int:
         return len(self._channels)
 
+    @property
+    def sessions(self) -> int:
+        """Texts with an open stream: which others replicas keep is not told."""
+        return self._open.total()
+
     def update(self, addresses: Iterable[str]) -> None:
         """These are the replicas now. Streams on one that is gone end with it."""
         wanted = set(addresses)

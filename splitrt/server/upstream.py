@@ -38,9 +38,13 @@ class Upstream:
         self._channel = grpc.aio.insecure_channel(address, options=client_options(max_message_bytes))
         self._call: Any = None
         self._reading: asyncio.Task[None] | None = None
-        self._one_at_a_time = asyncio.Lock()  # gRPC takes one write at a time
+        self._writing: asyncio.Task[None] | None = None
+        # gRPC takes one write at a time, and ends a call whose write is cancelled: a device that leaves must not end
+        # the stream of all. So one task writes. What is in here is bounded by what is in flight. None: no more.
+        self._outbox: asyncio.Queue[Task | None] = asyncio.Queue()
         self._ids = itertools.count(1)
         self._in_flight: dict[int, asyncio.Future[Done]] = {}
+        self._arrived: dict[int, float] = {}  # when each came
         self._elsewhere = 0  # tasks in the replica's queue at its last answer that are not ours
 
     @property
@@ -51,6 +55,11 @@ class Upstream:
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
+
+    @property
+    def oldest_at(self) -> float | None:
+        """When the frame came that has been in flight for longest. Any thread may ask."""
+        return min(list(self._arrived.values()), default=None)
 
     async def open(self) -> None:
         """Raises LinkLost where the replica cannot be reached or does not take the credential."""
@@ -64,42 +73,51 @@ class Upstream:
             raise LinkLost(f"replica {self.address} cannot be reached") from error
         self.is_ready = True
         self._reading = asyncio.create_task(self._read(), name=f"replica {self.address}")
+        self._writing = asyncio.create_task(self._write(), name=f"to replica {self.address}")
+
+    async def ended(self) -> None:
+        """Wait until it is lost; at once where it never was open."""
+        if self._reading is not None:
+            await asyncio.wait([self._reading])
 
     async def submit(self, work: Work) -> Outcome:
         """Raises LinkLost where the replica went away under it: whether it ran is not known."""
+        if self.is_lost:
+            raise self._gone()
         number, done = next(self._ids), asyncio.get_running_loop().create_future()
-        self._in_flight[number] = done
+        self._in_flight[number], self._arrived[number] = done, work.arrived_at
         try:
-            await self._write(_task(number, work, self._clock()))
+            self._outbox.put_nowait(_task(number, work, self._clock()))
             return _outcome(await done, self._clock() - work.arrived_at)
         finally:
-            del self._in_flight[number]
+            del self._in_flight[number], self._arrived[number]
             done.cancel()
-            await self._part()
+            self._part()
 
     async def close(self) -> None:
         """What is still in flight is told that the link is lost."""
         self.is_ready = False
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        running = [task for task in (self._reading, self._writing) if task is not None]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         if self._call is not None:
             self._call.cancel()
         await self._channel.close()
 
-    async def _write(self, task: Task) -> None:
-        async with self._one_at_a_time:
-            if self.is_lost:
-                raise self._gone()
-            try:
-                await self._call.write(tails.task_to_wire(task))
-            except (grpc.RpcError, asyncio.InvalidStateError) as error:
-                raise self._gone() from error
+    async def _write(self) -> None:
+        try:
+            while (task := await self._outbox.get()) is not None:
+                if task.id in self._in_flight:  # whoever asked may have left
+                    await self._call.write(tails.task_to_wire(task))
+            await self._call.done_writing()
+        except (grpc.RpcError, asyncio.InvalidStateError):  # the reader sees it too, and tells those who wait
+            self._call.cancel()
 
     async def _read(self) -> None:
         try:
             while (message := await self._call.read()) is not grpc.aio.EOF:
-                await self._hear(tails.from_tails(message))
+                self._hear(tails.from_tails(message))
         except grpc.RpcError:
             pass
         except SplitError:
@@ -110,21 +128,20 @@ class Upstream:
                 if not done.done():
                     done.set_exception(self._gone())
 
-    async def _hear(self, message: Done | Leaving) -> None:
+    def _hear(self, message: Done | Leaving) -> None:
         if isinstance(message, Leaving):
             self.is_ready = False
-            await self._part()
+            self._part()
             return
         done = self._in_flight.get(message.id)
         if done is not None and not done.done():
             done.set_result(message)
         self._elsewhere = max(0, message.waiting - len(self._in_flight))
 
-    async def _part(self) -> None:
+    def _part(self) -> None:
         """A replica that is leaving waits for this: nothing more will come, and nothing is awaited."""
         if not self.is_ready and not self.is_lost and not self._in_flight:
-            async with self._one_at_a_time:
-                await self._call.done_writing()
+            self._outbox.put_nowait(None)
 
     def _gone(self) -> LinkLost:
         return LinkLost(f"replica {self.address} went away")

@@ -7,7 +7,7 @@ the tokens again. So a round may be lost, repeated or moved to another server, a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -17,8 +17,8 @@ from torch import Tensor
 from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.context import Context
-from splitrt.language.decoder import row_difference
 from splitrt.language.draft import ModelDrafter, chain
+from splitrt.language.model import row_difference
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify
@@ -46,6 +46,7 @@ class Verifier:
         self.target = bundle.model("target", device)
         self.difference = row_difference(self.target)  # 0.0: exact on this machine, whatever is drafted
         self.rounds = self.drafted = self.accepted = self.borrowed = 0
+        self._states = bundle.state_maker(self.target)
         self._draft = bundle.model("draft", device) if (bundle.folder / "draft").is_dir() else None
         self._clock = clock
         self._fresh = partial(Sessions, self._session, max_sessions, ttl_s, clock)
@@ -83,31 +84,41 @@ class Verifier:
         if opening.bundle_digest != self.bundle.digest:
             wanted, given = self.bundle.digest[:8].hex(), opening.bundle_digest[:8].hex()
             raise VersionMismatch(f"digest of {self.bundle.name} must be {wanted}.., got {given}..")
+        if opening.states and self._states is None:
+            raise InvalidInput(f"states are asked for, and {self.bundle.name} has no drafter that sees them (moa/)")
 
     async def open(self, key: Key) -> Opened:
         tokens = await self.passes.run(lambda: Ready(list(self._sessions.take(key).tokens)))
         context = self.bundle.manifest.context
         return Opened(context=context, max_nodes=MAX_NODES, held=len(tokens), held_hash=prefix_hash(tokens))
 
-    async def verify(self, key: Key, one: Round, sampling: Sampling) -> Verdict:
-        """Raises BadFrame or InvalidInput on a round that cannot be; the session stays as it was."""
+    async def verify(self, key: Key, one: Round, sampling: Sampling, *, states: bool = False) -> Verdict:
+        """states: the verdict carries those of verified tokens that the device lacks, the window's last at most.
+
+        Raises BadFrame or InvalidInput on a round that cannot be; the session stays as it was.
+        """
         self._check(one)
         asked_at = self._clock()
-        return await self.passes.run(lambda: self._verify(key, one, sampling, asked_at))
+        return await self.passes.run(lambda: self._verify(key, one, sampling, asked_at, states=states))
 
     async def go_on(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
         """The next tokens of the target's own behind `base`; None where the context is full."""
         asked_at = self._clock()
         return await self.passes.run(lambda: self._go_on(key, one, base, sampling, asked_at))
 
-    def answer(self, key: Key, one: Round, sampling: Sampling) -> Verdict:
+    def answer(self, key: Key, one: Round, sampling: Sampling, *, states: bool = False) -> Verdict:
         """`verify` for a caller without an event loop, on the caller's own thread; not beside the other."""
         self._check(one)
-        return self.passes.here(lambda: self._verify(key, one, sampling, self._clock()))
+        return self.passes.here(lambda: self._verify(key, one, sampling, self._clock(), states=states))
 
     def answer_alone(self, key: Key, one: Round, base: int, sampling: Sampling) -> Verdict | None:
         """`go_on`, likewise."""
         return self.passes.here(lambda: self._go_on(key, one, base, sampling, self._clock()))
+
+    @property
+    def sessions(self) -> int:
+        """Texts whose keys and values are kept."""
+        return len(self._sessions)
 
     def forget(self) -> None:
         """All sessions, as a restart does."""
@@ -121,10 +132,12 @@ class Verifier:
             raise BadFrame(f"a draft must be at most {MAX_NODES} nodes, got {len(one.ids)}", reason="tree")
         if any(token >= vocabulary for token in (*one.prefix, *one.ids)):
             raise BadFrame(f"token ids must be below {vocabulary}", reason="token")
-        if one.base + _depth(one.parents) > context:
+        if one.base + one.depth > context:
             raise BadFrame(f"a draft must end within {context} tokens", reason="tree")
 
-    def _verify(self, key: Key, one: Round, sampling: Sampling, asked_at: float) -> Work[Verdict] | Ready[Verdict]:
+    def _verify(
+        self, key: Key, one: Round, sampling: Sampling, asked_at: float, *, states: bool
+    ) -> Work[Verdict] | Ready[Verdict]:
         session = self._sessions.take(key)
         tokens = [*session.tokens[: one.start], *one.prefix]
         if len(tokens) != one.base or prefix_hash(tokens) != one.base_hash:
@@ -134,7 +147,7 @@ class Verifier:
         if not session.context.tokens and (other := self._sessions.alike(key, tokens)) is not None:
             session.context.borrow(other, tokens)
             self.borrowed += len(session.context.tokens)
-        finish = partial(self._finish, session, tokens, one, sampling, asked_at, self._clock())
+        finish = partial(self._finish, session, tokens, one, sampling, asked_at, self._clock(), states=states)
         return Work(session.context, tokens, one.ids, one.parents, finish)
 
     def _go_on(
@@ -166,11 +179,14 @@ class Verifier:
         asked_at: float,
         started_at: float,
         logits_TV: Tensor,
+        *,
+        states: bool = False,
     ) -> Verdict:
         verified = verify(session.context, logits_TV, tokens, one.ids, one.parents, sampling)
         session.tokens = [*tokens, *(one.ids[node] for node in verified.path), verified.token]
         self.rounds, self.drafted = self.rounds + 1, self.drafted + len(one.ids)
         self.accepted += len(verified.path)
+        newly = self._newly(session, one.stated) if states else b""
         return Verdict(
             round=one.round,
             base=one.base,
@@ -178,14 +194,16 @@ class Verifier:
             tokens=(verified.token,),
             queue_s=started_at - asked_at,
             verify_s=self._clock() - started_at,
+            states=newly,
         )
+
+    def _newly(self, session: LanguageSession, stated: int) -> bytes:
+        """States of verified tokens behind the first `stated`."""
+        cache = session.context.cache
+        if self._states is None or stated >= cache.length:
+            return b""
+        start = max(stated, cache.length - self._states.config.window)
+        return self._states.make(cache, start, cache.length)
 
     def _session(self) -> LanguageSession:
         return LanguageSession(Context(self.target), ModelDrafter(self._draft) if self._draft else None)
-
-
-def _depth(parents: Sequence[int]) -> int:
-    depths: list[int] = []
-    for parent in parents:
-        depths.append(1 + (depths[parent] if parent >= 0 else 0))
-    return max(depths, default=0)

@@ -120,7 +120,9 @@ class Worker:
             return self.tail.run(stacked, np.array([one.place for one in batch], np.int64))
         except Exception:  # a runtime's errors have no common root, and one batch must not end the server
             request_id = uuid.uuid4().hex[:12]
-            log.exception("tail failed on a batch of %d, request %s", len(batch), request_id)
+            log.exception(
+                "tail failed on a batch of %d, request %s", len(batch), request_id, extra={"request_id": request_id}
+            )
             return RemoteFailure("the tail failed on this frame's batch", request_id=request_id)
 
     def check_golden(self) -> float:

@@ -6,6 +6,9 @@ There is no way to name a test split here: benchmarks read it, recipes cannot.
 
 `photographs` is for distillation without labels: training photographs of ImageNet and scenes, label -1. `unlabelled`
 has more of the latter and each once, for a detector's verdicts: enough of them to certify a gate on.
+
+Any other name is that of a folder of photographs: NAME/CLASS/photograph.jpg, with the classes in NAME/classes.txt, or
+without that file photographs at any depth, unlabelled.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +44,9 @@ IMAGENET: Ranges = {"train": (0, 300), "tune": (300, 340), "calibrate": (340, 40
 IMAGENET_REPEATS = 6  # of its few photographs, beside as many thousands of smaller ones
 SCENES_SHARE: Ranges = {"train": (0, 2_000), "tune": (8_500, 8_540), "calibrate": (9_000, 9_040)}
 MORE_SCENES: Ranges = {"train": (0, 3_000), "tune": (8_500, 8_700), "calibrate": (9_000, 10_000)}
+FOLDER = {"train": (0.0, 0.7), "tune": (0.7, 0.8), "calibrate": (0.8, 1.0)}  # shares of a folder's photographs
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+NAME = re.compile(r"[\w-]+")
 SETS = (*ARCHIVES, "photographs", "unlabelled")
 SPLITS = ("train", "tune", "calibrate")
 
@@ -70,13 +77,17 @@ class Images:
 
 def read_split(folder: Path, name: str, split: str, pixels: Pixels) -> Images:
     """One split of a data set at the size of `pixels`. Raises ConfigError where name, split or file is not there."""
-    if name not in SETS:
-        raise ConfigError(f"data must be one of {', '.join(SETS)}, got {name!r}")
+    if name not in SETS and not (NAME.fullmatch(name) and (folder / name).is_dir()):
+        wanted = f"one of {', '.join(SETS)} or a folder of photographs in {folder}"
+        raise ConfigError(f"data must be {wanted}, got {name!r}")
     if split not in SPLITS:
         raise ConfigError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if name in ARCHIVES:
         first, stop = ARCHIVES[name][split]
         frames, labels = read_archive(_there(folder / name / "train.npz"), first, stop)
+        return Images(frames_BHWC=_fitted(frames, pixels), labels_B=labels, split=split)
+    if name not in SETS:
+        frames, labels = read_folder(folder / name, split)
         return Images(frames_BHWC=_fitted(frames, pixels), labels_B=labels, split=split)
     frames = _imagenet(folder / "imagenet_tinydarknet", split)
     frames *= IMAGENET_REPEATS if (name, split) == ("photographs", "train") else 1
@@ -92,6 +103,25 @@ def read_archive(path: Path, first: int, stop: int) -> tuple[list[UInt8], Int64]
         jpeg, offset, label = archive["jpeg"], archive["offset"], archive["label"]
     frames = [_decoded(jpeg[offset[i] : offset[i + 1]].tobytes()) for i in range(first, stop)]
     return frames, label[first:stop].astype(np.int64)
+
+
+def read_folder(folder: Path, split: str) -> tuple[list[UInt8], Int64]:
+    """A split's share of a folder's photographs and their labels, -1 where no classes.txt names the sub-folders.
+
+    Shuffled once and for all, so that the splits are alike. Raises ConfigError where a split is empty.
+    """
+    names = class_names(folder / "classes.txt")
+    found: list[tuple[Path, int]] = []
+    for label, below in enumerate([folder / name for name in names]) if names else [(-1, folder)]:
+        paths = sorted(path for path in below.rglob("*") if path.suffix.lower() in SUFFIXES)
+        found += [(path, label) for path in paths]
+    order = np.random.default_rng(0).permutation(len(found))
+    first, stop = (round(share * len(found)) for share in FOLDER[split])
+    if first == stop:
+        raise ConfigError(f"{folder} must hold photographs for train, tune and calibrate, got {len(found)} in all")
+    chosen = [found[i] for i in order[first:stop]]
+    frames = [_decoded(path.read_bytes()) for path, _ in chosen]
+    return frames, np.array([label for _, label in chosen], np.int64)
 
 
 def class_names(file: Path) -> list[str]:

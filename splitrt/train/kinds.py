@@ -1,5 +1,5 @@
 """The kinds of recipe, told apart by what they name: `words` are spoken, a `bundle` gets a gate before it, `kind` is
-language; anything else is a model to train and split.
+language, or a drafter for one (moa); anything else is a model to train and split.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from splitrt.errors import ConfigError
 from splitrt.train.filter import make_filter, read_filter_recipe
 from splitrt.train.keyword import make_keyword, read_spoken_recipe
 from splitrt.train.language import is_language_recipe, read_language_recipe, train_language
+from splitrt.train.moa import is_moa_recipe, read_moa_recipe, train_moa
 from splitrt.train.recipe import read_recipe
 from splitrt.train.train import train
 from splitrt.watch import Watch
@@ -21,6 +22,8 @@ def make(path: Path, data: Path, out: Path, watch: Watch, seed: int | None = Non
     change = {} if seed is None else {"seed": seed}
     if is_language_recipe(path):
         return train_language(read_language_recipe(path).model_copy(update=change), data, out, watch)
+    if is_moa_recipe(path):
+        return train_moa(read_moa_recipe(path).model_copy(update=change), data, out, watch)
     kind = _keys(path)
     if "words" in kind:
         return make_keyword(read_spoken_recipe(path).model_copy(update=change), data, out, watch)

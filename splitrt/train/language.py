@@ -103,10 +103,7 @@ def train_language(recipe: LanguageRecipe, data: Path, out: Path, watch: Watch) 
     """Make the recipe's bundle under `out`; returns its folder. Raises ConfigError on a text that is not there."""
     if (out / f"{recipe.name}-{recipe.version}").exists():
         raise ConfigError(f"--out must not hold {recipe.name}-{recipe.version} already, got {out}")
-    try:
-        text = (data / recipe.text).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"recipe text must be a readable file of the data folder: {error}") from error
+    text = read_text(data, recipe.text)
     work = out / ".training" / f"{recipe.name}-{recipe.version}"
     work.mkdir(parents=True, exist_ok=True)
     trained = text[: int(TRAINED * len(text))]
@@ -124,8 +121,7 @@ def train_language(recipe: LanguageRecipe, data: Path, out: Path, watch: Watch) 
 
     def distilled(x_BT: Tensor, y_BT: Tensor) -> Tensor:
         q_BTV = draft(x_BT)
-        teacher_BTV = target(x_BT).softmax(-1)
-        to_teacher = -(teacher_BTV * q_BTV.log_softmax(-1)).sum(-1).mean()
+        to_teacher = cross_entropy_to(target(x_BT).softmax(-1), q_BTV)
         loss: Tensor = recipe.teacher_weight * to_teacher + (1 - recipe.teacher_weight) * _cross_entropy(q_BTV, y_BT)
         return loss
 
@@ -139,6 +135,13 @@ def train_language(recipe: LanguageRecipe, data: Path, out: Path, watch: Watch) 
     )  # fmt: skip
     _write_card(folder, recipe, target, draft, held, len(ids))
     return folder
+
+
+def read_text(data: Path, name: str) -> str:
+    try:
+        return (data / name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe text must be a readable file of the data folder: {error}") from error
 
 
 def fit(
@@ -199,6 +202,11 @@ def save_reader(folder: Path, model: Reader) -> None:
             name = name.replace(ours, theirs)
         named[name] = weight.half().contiguous()
     save_file(named, folder / "model.safetensors")
+
+
+def cross_entropy_to(p_BTV: Tensor, q_BTV: Tensor) -> Tensor:
+    """Of a law p and logits q: a mean over all places."""
+    return -(p_BTV * q_BTV.log_softmax(-1)).sum(-1).mean()
 
 
 def _cross_entropy(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ Shape letters: B batch, T tokens, H query heads, K key/value heads, E head dimen
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -35,6 +37,11 @@ class Reader(nn.Module):
     def named(self) -> dict[str, Tensor]:
         """Weights by the names of `DecoderConfig.shapes`."""
         return {name.replace("/", "."): weight.detach().clone() for name, weight in self.weights.items()}
+
+    def take(self, weights: Mapping[str, Tensor]) -> None:
+        """Weights by the same names."""
+        for name, weight in self.weights.items():
+            weight.data.copy_(weights[name.replace("/", ".")])
 
     def forward(self, ids_BT: Tensor) -> Tensor:
         x_BTD = F.embedding(ids_BT, self._weight("embed_tokens"))

@@ -37,3 +37,11 @@ def test_panned_frames_have_the_wanted_size_and_differ() -> None:
     frames = list(pan(image, 64, 64, 5))
     assert {frame.shape for frame in frames} == {(64, 64, 3)}
     assert len({frame.tobytes() for frame in frames}) == 5
+
+
+def test_a_log_of_the_last_frames_does_not_grow() -> None:
+    log = FrameLog(last=10)
+    for seq in range(1_000):
+        log.add(result(seq, "remote", 1.0))
+        assert [row["seq"] for row in log.rows][-10:] == list(range(max(0, seq - 9), seq + 1))
+        assert len(log.rows) <= 20

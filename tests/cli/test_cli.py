@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +78,22 @@ def test_infer_answers_alone_where_no_server_is(photographs: Path) -> None:
     done = run("infer", *map(str, sorted(photographs.iterdir())), "--server", "127.0.0.1:1", "--json", "-")
     rows = json.loads(done.stdout)
     assert [row["source"] in ("exit", "fallback") for row in rows] == [True] * 3
+
+
+def test_a_stream_that_loops_begins_its_folder_again_until_it_is_interrupted(photographs: Path) -> None:
+    words = ("stream", str(photographs), "--server", "127.0.0.1:1", "--fps", "40", "--loop")
+    hurried = {**os.environ, "SPLITRT_CLIENT_CONNECT_TIMEOUT_S": "0.1"}
+    command = [sys.executable, "-m", "splitrt", *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=hurried) as stream:
+        assert stream.stdout is not None
+        assert stream.stderr is not None
+        lines = [stream.stdout.readline() for _ in range(7)]  # of three photographs
+        stream.send_signal(signal.SIGINT)
+        said = stream.stderr.read()
+        assert "Traceback" not in said, said
+        assert stream.wait(timeout=20) == 0
+    assert [int(line.split()[0]) for line in lines] == list(range(1, 8))
 
 
 @pytest.mark.slow

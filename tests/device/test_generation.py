@@ -21,6 +21,7 @@ from splitrt.device.verifier_link import ScriptedVerifierLink  # noqa: E402
 from splitrt.device.wish import Offline, Wish  # noqa: E402
 from splitrt.errors import InvalidInput  # noqa: E402
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup  # noqa: E402
+from splitrt.language.moa import MoaDrafter  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.text import Stop, Text  # noqa: E402
@@ -33,14 +34,14 @@ SAMPLINGS = [
     Sampling(temperature=1.0, seed=11),
     Sampling(temperature=0.8, top_k=30, top_p=0.95, repetition_penalty=1.2, seed=2),
 ]
-DRAFTERS = ["good", "lookup", "random", "wrong", "oracle"]
+DRAFTERS = ["good", "moa", "lookup", "random", "wrong", "oracle"]
 
 
 class Bench:
     """A bundle, its verifier, and what plain decoding says."""
 
     def __init__(self, folder: object) -> None:
-        self.bundle = save_pair(folder)  # type: ignore[arg-type]
+        self.bundle = save_pair(folder, moa=True)  # type: ignore[arg-type]
         self.tokenizer = self.bundle.tokenizer()
         self.verifier = Verifier(self.bundle)
         self.draft = self.bundle.model("draft")
@@ -58,6 +59,7 @@ class Bench:
         truth = [*prompt, *text.tokens]
         drafters: dict[str, Callable[[], Drafter]] = {
             "good": lambda: ModelDrafter(self.draft),
+            "moa": lambda: MoaDrafter(*self.bundle.moa()),
             "lookup": PromptLookup,
             "random": Random,
             "wrong": lambda: AlwaysWrong(truth),
@@ -73,7 +75,7 @@ class Bench:
         self.verifier.forget()
 
         def answer(one: object) -> Verdict:
-            return self.verifier.answer(key, one, wish.sampling)  # type: ignore[arg-type]
+            return self.verifier.answer(key, one, wish.sampling, states=kind == "moa")  # type: ignore[arg-type]
 
         opened = Opened(context=self.bundle.manifest.context, max_nodes=MAX_NODES)
         link = ScriptedVerifierLink(
@@ -127,7 +129,8 @@ def test_the_text_is_plain_decoding_whoever_drafts(kind: str, sampling: Sampling
         assert list(done.tokens) == text.tokens
         assert done.reason == text.reason
         accepted = done.statistics.accepted
-        assert (accepted == 0) == (draft_tokens == 0 or kind == "wrong") or kind in ("lookup", "random")
+        assert (accepted == 0) == (draft_tokens == 0 or kind == "wrong") or kind in ("moa", "lookup", "random")
+        assert (done.statistics.state_bytes > 0) == (kind == "moa")
     assert kind != "oracle" or done.statistics.rounds <= 6
 
 
@@ -232,7 +235,19 @@ def test_a_verdict_that_is_none_of_the_drafts_is_refused(bench: Bench) -> None:
             asyncio.run(exhaust(bench, link))
 
 
-async def exhaust(bench: Bench, link: ScriptedVerifierLink) -> None:
-    drafter = ModelDrafter(bench.draft)
+def test_states_that_cannot_be_are_refused(bench: Bench) -> None:
+    config, _ = bench.bundle.moa()
+    for states in (bytes(config.state_bytes - 1), bytes(config.state_bytes * (config.window + 1)), b"\xff" * 28):
+
+        def lie(one: object, states: bytes = states) -> Verdict:
+            return Verdict(round=one.round, base=one.base, tokens=(5,), states=states)  # type: ignore[attr-defined]
+
+        link = ScriptedVerifierLink(lie, Opened(context=160, max_nodes=MAX_NODES))
+        with pytest.raises(InvalidInput, match="state"):
+            asyncio.run(exhaust(bench, link, MoaDrafter(*bench.bundle.moa())))
+
+
+async def exhaust(bench: Bench, link: ScriptedVerifierLink, drafter: Drafter | None = None) -> None:
+    drafter = drafter or ModelDrafter(bench.draft)
     async for _ in Generation(bench.bundle, bench.tokenizer, drafter, wish(Sampling()), lambda _: link).events():
         pass

@@ -67,3 +67,10 @@ def test_a_file_that_is_no_video_and_a_camera_that_is_not_there_are_refused(tmp_
     for source in (str(tmp_path / "film.mp4"), "87"):
         with pytest.raises(InvalidInput, match="that OpenCV can open"):
             frames_of(source)
+
+
+def test_photographs_in_hidden_folders_are_somebody_elses(tmp_path: Path) -> None:
+    for folder in (tmp_path / "day", tmp_path / ".cache"):
+        folder.mkdir()
+        Image.new("RGB", (4, 4)).save(folder / "one.png")
+    assert photographs(tmp_path) == [tmp_path / "day" / "one.png"]

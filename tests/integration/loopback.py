@@ -195,7 +195,7 @@ async def main():
     ended = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
     async with serve(ServerConfig(**json.loads(sys.argv[1]))) as server:
-        print(server.address, flush=True)
+        print(server.address, server.cluster, flush=True)
         await ended.wait()
 
 asyncio.run(main())
@@ -211,7 +211,8 @@ class ServerProcess:
         arguments = [sys.executable, "-c", SCRIPT, json.dumps({"listen": listen, **settings})]
         self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self.address = self._process.stdout.readline().strip()
+        self.address, _, self.cluster = self._process.stdout.readline().strip().partition(" ")
+        self.pid = self._process.pid
         assert self.address, "the server must start"
 
     def send(self, number: signal.Signals) -> None:
@@ -219,6 +220,11 @@ class ServerProcess:
 
     def kill(self) -> None:
         self.send(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> None:
+        """As an operator does: it drains and ends what it started."""
+        self.send(signal.SIGTERM)
         self._process.wait()
 
     def close(self) -> None:

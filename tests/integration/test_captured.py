@@ -155,7 +155,7 @@ async def connected(
 
 
 def frames(server: RunningServer, outcome: str) -> float:
-    labels = {"bundle": "pair", "outcome": outcome}
+    labels = {"bundle": "pair", "version": "1", "outcome": outcome}
     return server.metrics.registry.get_sample_value("splitrt_frames_total", labels) or 0.0
 
 

@@ -59,7 +59,7 @@ def counted(server: RunningServer, codec: str) -> float:
 
 
 def ended(server: RunningServer, outcome: str) -> float:
-    labels = {"bundle": "made", "outcome": outcome}
+    labels = {"bundle": "made", "version": "1", "outcome": outcome}
     return server.metrics.registry.get_sample_value("splitrt_frames_total", labels) or 0.0
 
 

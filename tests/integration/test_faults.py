@@ -213,7 +213,11 @@ async def test_a_draining_server_answers_what_it_admitted_and_hands_over(frame_H
                 first.gateway.drain()
                 await pump.remote_again()
                 answered = second.metrics.registry.get_sample_value
-                await until(lambda: bool(answered("splitrt_frames_total", {"bundle": "photos", "outcome": "ok"})))
+                await until(
+                    lambda: bool(
+                        answered("splitrt_frames_total", {"bundle": "photos", "version": "3", "outcome": "ok"})
+                    )
+                )
 
 
 async def test_a_drain_with_frames_in_flight_loses_none(photos: Bundle) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
-from language_pairs import TARGET, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
+from language_pairs import MOA, TARGET, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from splitrt.cli import app  # noqa: E402
@@ -23,6 +23,7 @@ from splitrt.device.events import Confirm, Done, Retract, Token  # noqa: E402
 from splitrt.device.language import LanguageClient, connect_language  # noqa: E402
 from splitrt.errors import BadFrame, BundleError, InvalidInput, LinkLost, ModelNotFound, VersionMismatch  # noqa: E402
 from splitrt.language.bundle import LanguageBundle, load_language, make_language  # noqa: E402
+from splitrt.language.moa import MoaDrafter  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.prefix import prefix_hash  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
@@ -133,6 +134,41 @@ async def test_through_an_outage_the_text_is_the_same(
         assert was_alone
         assert done.statistics.connections >= 2
         assert text == done.text == wanted.shown
+
+
+async def test_a_drafter_that_sees_states_is_sent_them_and_again_after_a_loss(tmp_path: Path) -> None:
+    bundle = save_pair(tmp_path / "pair", moa=True)
+    wanted = plainly(bundle, Sampling(temperature=1.0, seed=9), 30)
+    settings: dict[str, Any] = {"max_tokens": 30, "temperature": 1.0, "seed": 9, "mode": "split", "draft_tokens": 2}
+    async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=2)) as link:
+        fetched = tmp_path / "fetched"
+        async with connect_language(link.address, bundle="tiny", bundles_dir=fetched, drafter="moa") as client:
+            assert not (client.bundle.folder / "states").exists()
+            _, done, text = await collect(client, **settings)
+            assert text == done.text == wanted.shown
+            read = len(bundle.tokenizer().encode(PROMPT)) + len(done.tokens) - 1  # the last that is said is not read
+            # Each once; the last round may have read beyond the end.
+            assert 0 <= done.statistics.state_bytes - MOA.state_bytes * read <= 2 * MOA.state_bytes
+            said = 0
+            async for event in client.generate(PROMPT, patience_s=0.05, **settings):
+                said += isinstance(event, Token)
+                if said == 8 and isinstance(event, Token):
+                    link.cut()
+                    asyncio.get_running_loop().call_later(0.2, link.resume)
+                if isinstance(event, Done):
+                    assert event.text == wanted.shown
+                    assert event.statistics.connections >= 2
+                    assert event.statistics.state_bytes >= MOA.state_bytes * read
+
+
+async def test_states_of_a_bundle_without_them_are_refused(bundle: LanguageBundle) -> None:
+    async with serving(bundle) as server:
+        client = LanguageClient(bundle, ClientConfig(servers=(server.address,)))
+        with pytest.raises(BundleError, match="has no Mixture of Attentions"):
+            LanguageClient(bundle, client.config, "moa")
+        client._drafter = lambda: MoaDrafter(MOA, random_weights(MOA, 0))  # type: ignore[arg-type]
+        with pytest.raises(InvalidInput, match="no drafter that sees them"):
+            await collect(client, max_tokens=4, mode="split")
 
 
 async def test_a_server_that_lost_everything_is_sent_the_text_again(bundle: LanguageBundle) -> None:

@@ -26,6 +26,8 @@ from splitrt.language.bundle import LanguageBundle  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.text import Stop, Text  # noqa: E402
+from splitrt.netem import Netem  # noqa: E402
+from splitrt.netem.shape import Shape  # noqa: E402
 from splitrt.server.serve import serve  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,19 +54,58 @@ def plainly(bundle: LanguageBundle, prompt: str, sampling: Sampling, tokens: int
 async def asking(bundle: LanguageBundle) -> AsyncIterator[Any]:
     """An openai client of an endpoint of a client of a server."""
     config = ServerConfig(listen="127.0.0.1:0", bundles=(str(bundle.folder),), drain_grace_s=0.1)
-    async with serve(config) as server:
-        endpoint = Endpoint(LanguageClient(bundle, ClientConfig(servers=(server.address,))))
-        web = uvicorn.Server(uvicorn.Config(endpoint.app, host="127.0.0.1", port=0, log_level="warning"))
-        serving = asyncio.create_task(web.serve())
-        while not web.started:
-            await asyncio.sleep(0.01)
-        port = web.servers[0].sockets[0].getsockname()[1]
-        try:
-            async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as one:
-                yield one
-        finally:
-            web.should_exit = True
-            await serving
+    async with serve(config) as server, endpoint(bundle, server.address) as client:
+        yield client
+
+
+@asynccontextmanager
+async def endpoint(bundle: LanguageBundle, address: str) -> AsyncIterator[Any]:
+    app = Endpoint(LanguageClient(bundle, ClientConfig(servers=(address,), connect_timeout_s=0.5))).app
+    web = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    serving = asyncio.create_task(web.serve())
+    while not web.started:
+        await asyncio.sleep(0.01)
+    port = web.servers[0].sockets[0].getsockname()[1]
+    try:
+        async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0) as one:
+            yield one
+    finally:
+        web.should_exit = True
+        await serving
+
+
+@pytest.mark.parametrize("is_chat", [False, True])
+async def test_who_asks_for_provisional_words_is_told_them_and_what_becomes_of_them(
+    is_chat: bool, bundle: LanguageBundle
+) -> None:
+    prompt = render(None, {}, MESSAGES) if is_chat else "the sun"
+    wanted = plainly(bundle, prompt, Sampling(temperature=0.8, seed=5), 40)
+    settings: dict[str, Any] = {"model": "tiny", "max_tokens": 40, "temperature": 0.8, "seed": 5, "stream": True}
+    settings |= {"extra_headers": {"x-splitrt-provisional": "true"}}
+    settings |= {"messages": MESSAGES} if is_chat else {"prompt": prompt}
+    config = ServerConfig(listen="127.0.0.1:0", bundles=(str(bundle.folder),), drain_grace_s=0.1)
+    async with serve(config) as server, Netem(to=server.address, shape=Shape(rtt_ms=2)) as link:
+        async with endpoint(bundle, link.address) as client:
+            asked = client.chat.completions if is_chat else client.completions
+            text, tails = "", []
+            async for chunk in await asked.create(**settings):
+                for choice in chunk.choices:
+                    text += (choice.delta.content if is_chat else choice.text) or ""
+                if (told := getattr(chunk, "splitrt", None)) is not None:
+                    if told["provisional"]:
+                        tails.append(told["provisional"])
+                        link.resume()
+                    elif text and not tails:
+                        link.stall()
+            assert text == wanted.shown
+            assert tails
+
+
+async def test_who_does_not_ask_sees_no_field_of_ours(bundle: LanguageBundle) -> None:
+    async with asking(bundle) as client:
+        chunks = await client.completions.create(model="tiny", prompt="the sun", max_tokens=8, stream=True)
+        fields = {name async for chunk in chunks for name in chunk.model_dump()}
+        assert "splitrt" not in fields
 
 
 async def test_a_completion_is_plain_decoding_whole_and_streamed(bundle: LanguageBundle) -> None:

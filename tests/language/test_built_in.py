@@ -10,14 +10,18 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
+from splitrt.language.acceptance import play  # noqa: E402
 from splitrt.language.bundle import find_language, is_language, load_language  # noqa: E402
 from splitrt.language.context import Context  # noqa: E402
-from splitrt.language.decoder import row_difference  # noqa: E402
+from splitrt.language.decoder import Decoder  # noqa: E402
 from splitrt.language.draft import ModelDrafter, chain  # noqa: E402
+from splitrt.language.moa import MoaDrafter  # noqa: E402
+from splitrt.language.model import row_difference  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.target import verify  # noqa: E402
 from splitrt.train.language import read_language_recipe  # noqa: E402
+from splitrt.train.moa import read_moa_recipe  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,10 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_it_is_found_by_name_and_is_what_its_recipe_says() -> None:
     assert is_language("shakespeare")
-    assert is_language("shakespeare-1")
+    assert is_language("shakespeare-2")
     assert not is_language("photos")
     bundle, recipe = find_language("shakespeare"), read_language_recipe(ROOT / "recipes/shakespeare.toml")
-    assert (bundle.manifest.name, bundle.manifest.version) == (recipe.name, recipe.version)
+    added = read_moa_recipe(ROOT / "recipes/shakespeare_moa.toml")  # to what the other made
+    assert (bundle.manifest.name, bundle.manifest.version) == (recipe.name, added.version)
     assert bundle.tokenizer().vocabulary == recipe.vocabulary
     for half, model in (("target", recipe.target), ("draft", recipe.draft)):
         assert bundle.model(half).config == recipe.config(model, recipe.vocabulary)  # type: ignore[arg-type]
@@ -51,11 +56,28 @@ def test_its_drafts_are_worth_sending_and_its_text_is_plain_decoding() -> None:
     assert rounds <= 40
 
 
+def test_its_drafter_that_sees_states_is_worth_them_and_as_dear_as_an_independent_one() -> None:
+    bundle = find_language("shakespeare")
+    target, control, (config, weights) = bundle.model("target"), bundle.model("control"), bundle.moa()
+    maker, prompt = bundle.state_maker(target), bundle.tokenizer().encode("KING HENRY:\nMy lords, ")
+    assert isinstance(control, Decoder)
+    assert config.touched == sum(weight.numel() for weight in control.named().values())
+    played = play(target, MoaDrafter(config, weights), prompt, Sampling(temperature=1.0, seed=3), 60, 4, maker)
+    assert played.tokens_per_round > 2
+    unlike = MoaDrafter(config, weights)
+    assert maker is not None
+    context = Context(target)
+    context.look(prompt)
+    before_V = unlike.look(prompt)
+    unlike.hear(len(prompt) - 1, maker.make(context.cache, 0, len(prompt) - 1))
+    assert float((unlike.look(prompt) - before_V).abs().max()) > 0.1  # it does see them
+
+
 def test_a_device_needs_its_half_only(tmp_path: Path) -> None:
     import shutil
 
     source = find_language("shakespeare").folder
-    shutil.copytree(source, tmp_path / "half", ignore=shutil.ignore_patterns("target"))
+    shutil.copytree(source, tmp_path / "half", ignore=shutil.ignore_patterns("target", "states", "control"))
     half = load_language(tmp_path / "half")
     assert not half.has_target
     assert half.digest == find_language("shakespeare").digest

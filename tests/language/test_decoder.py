@@ -15,8 +15,9 @@ from language_pairs import TARGET, VOCABULARY, random_model, random_weights, sav
 
 from splitrt.errors import BundleError, ConfigError, InvalidInput  # noqa: E402
 from splitrt.language.context import Context  # noqa: E402
-from splitrt.language.decoder import Decoder, row_difference  # noqa: E402
+from splitrt.language.decoder import Decoder  # noqa: E402
 from splitrt.language.folder import load_folder, load_stories  # noqa: E402
+from splitrt.language.model import row_difference  # noqa: E402
 from splitrt.language.rows import paths_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -182,7 +183,7 @@ def test_a_folder_that_is_damaged_or_unknown_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="that are missing"):
         load_folder(save_stories(tmp_path / "missing", TARGET, missing))
     for content, error in (
-        ('{"model_type": "mamba"}', "model_type must be"),
+        ('{"model_type": "no such kind"}', "model_type must be"),
         ('{"model_type": "llama"}', "must describe a llama model"),
         ("[1]", "must hold an object"),
         ("{", "readable JSON"),

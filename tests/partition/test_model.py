@@ -44,6 +44,13 @@ def test_a_factorys_network_comes_with_its_inputs_and_what_becomes_of_a_photogra
     assert open_model(f"{factories}:words").pixels is None
 
 
+def test_a_factory_is_looked_for_where_the_command_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own_model.py").write_text(SOURCE)
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])  # as an installed command has it
+    monkeypatch.chdir(tmp_path)
+    assert open_model("my_own_model:net").name == "net"
+
+
 @pytest.mark.parametrize(
     ("name", "match"),
     [("absent", "can be imported"), ("bare", "sample inputs"), ("nothing", "torch module")],

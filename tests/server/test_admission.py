@@ -185,6 +185,44 @@ def test_what_has_less_time_left_than_the_tail_takes_is_not_started(loop: asynci
     assert isinstance(error_of(tight), DeadlineExceeded)
 
 
+def test_the_batch_under_way_is_work_ahead(loop: asyncio.AbstractEventLoop) -> None:
+    admission = Admission(100)
+    admission.measured(1, 0.05)
+    offer_all(admission, loop, "abc")
+    assert len(admission.take(0.0, 100)) == 3  # until 0.15
+    with pytest.raises(Overloaded, match="150 ms of work ahead"):
+        admission.offer(ticket(loop, deadline_at=0.199), 0.05)
+    admission.offer(ticket(loop, deadline_at=0.201), 0.05)
+    admission.measured(3, 0.15)
+    admission.offer(ticket(loop, deadline_at=0.301), 0.2)
+
+
+@relaxed
+@given(lefts_s=st.lists(st.floats(0.0101, 0.3), min_size=1, max_size=20))
+def test_a_batch_takes_no_longer_than_the_one_with_least_time_in_it_can_wait(
+    loop: asyncio.AbstractEventLoop, lefts_s: list[float]
+) -> None:
+    admission = Admission(100)
+    tickets = [ticket(loop, deadline_at=left_s) for left_s in lefts_s]
+    for one in tickets:
+        admission.offer(one, 0.0)
+    admission.measured(1, 0.01)
+    batch = admission.take(0.0, 16)
+    assert batch
+    assert len(batch) * 0.01 <= min(one.work.deadline_at for one in batch)
+    assert batch == tickets[: len(batch)]
+
+
+def test_a_tail_whose_times_vary_is_given_more_of_them(loop: asyncio.AbstractEventLoop) -> None:
+    steady, varied = Admission(100), Admission(100)
+    for number in range(200):
+        steady.measured(1, 0.02)
+        varied.measured(1, 0.01 if number % 2 else 0.03)
+    steady.offer(ticket(loop, deadline_at=0.025), 0.0)
+    with pytest.raises(Overloaded):
+        varied.offer(ticket(loop, deadline_at=0.025), 0.0)
+
+
 def test_expired_work_takes_no_place_in_the_batch(loop: asyncio.AbstractEventLoop) -> None:
     admission = Admission(100)
     for deadline_at in (1.0, 1.0, 9.0, 1.0, 9.0):

@@ -192,7 +192,7 @@ class Slow:
 
 async def test_frames_that_wait_while_the_tail_is_busy_become_one_batch(device: Device, frame_HWC: UInt8) -> None:
     tail = Slow()
-    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+    async with EmbeddedPool(Worker(device.bundle, tail), max_batch_s=60.0) as pool:
         first = asyncio.create_task(pool.submit(work(device, frame_HWC, 8, 4)))
         await asyncio.sleep(0.05)
         rest = [asyncio.create_task(pool.submit(work(device, frame_HWC, w, 2))) for w in (1, 2, 4, 8)]

@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from PIL import Image
 from tiny import images_of, recipe_of
 
 from splitrt.errors import ConfigError
@@ -41,8 +42,42 @@ def test_no_recipe_can_name_a_test_split(tmp_path: Path) -> None:
 
 
 def test_a_data_set_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="data must be one of scenes, cifar10, photographs, unlabelled, got 'faces'"):
-        read_split(tmp_path, "faces", "train", PIXELS)
+    sets = "scenes, cifar10, photographs, unlabelled"
+    for name in ("faces", "../faces"):
+        with pytest.raises(ConfigError, match=f"data must be one of {sets} or a folder of .*, got '{name}'"):
+            read_split(tmp_path, name, "train", PIXELS)
+
+
+@pytest.fixture
+def faces(tmp_path: Path) -> Path:
+    """Forty photographs of two classes, each of a colour of its own."""
+    for number in range(40):
+        folder = tmp_path / "faces" / ("glad" if number % 2 else "not so glad")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (6 * number, 0, 0)).save(folder / f"{number}.png")
+    return tmp_path
+
+
+def test_a_folder_of_photographs_is_split_without_overlap_and_labelled_by_its_folders(faces: Path) -> None:
+    (faces / "faces/classes.txt").write_text("glad\nnot so glad\n")
+    splits = {split: read_split(faces, "faces", split, PIXELS) for split in SPLITS}
+    assert [len(splits[split]) for split in ("train", "tune", "calibrate")] == [28, 4, 8]
+    digests = [digest for images in splits.values() for digest in images.digests()]
+    assert len(set(digests)) == 40
+    for images in splits.values():
+        reds_B = np.rint(images.frames_BHWC[:, 0, 0, 0] / 6).astype(int)
+        assert (images.labels_B == 1 - reds_B % 2).all()
+
+
+def test_a_folder_without_a_list_of_classes_is_unlabelled(faces: Path) -> None:
+    assert not read_split(faces, "faces", "train", PIXELS).has_labels
+
+
+def test_a_folder_with_too_few_photographs_for_a_split_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "faces").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "faces/one.png")
+    with pytest.raises(ConfigError, match="must hold photographs for train, tune and calibrate, got 1 in all"):
+        read_split(tmp_path, "faces", "tune", PIXELS)
 
 
 @pytest.mark.parametrize("name", SETS)

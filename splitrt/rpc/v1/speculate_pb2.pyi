@@ -24,7 +24,7 @@ class FromVerifier(_message.Message):
     def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., verdict: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tokenizer_digest", "vocabulary", "session", "sampling", "ends")
+    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tokenizer_digest", "vocabulary", "session", "sampling", "ends", "states")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -34,6 +34,7 @@ class Open(_message.Message):
     SESSION_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     ENDS_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     bundle: str
     version: str
@@ -43,7 +44,8 @@ class Open(_message.Message):
     session: bytes
     sampling: Sampling
     ends: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tokenizer_digest: _Optional[bytes] = ..., vocabulary: _Optional[int] = ..., session: _Optional[bytes] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., ends: _Optional[_Iterable[int]] = ...) -> None: ...
+    states: bool
+    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tokenizer_digest: _Optional[bytes] = ..., vocabulary: _Optional[int] = ..., session: _Optional[bytes] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., ends: _Optional[_Iterable[int]] = ..., states: _Optional[bool] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
@@ -74,7 +76,7 @@ class Opened(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., context: _Optional[int] = ..., max_nodes: _Optional[int] = ..., held: _Optional[int] = ..., held_hash: _Optional[int] = ...) -> None: ...
 
 class Round(_message.Message):
-    __slots__ = ("round", "base", "base_hash", "prefix", "ids", "back", "more", "drafted")
+    __slots__ = ("round", "base", "base_hash", "prefix", "ids", "back", "more", "drafted", "stated")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     BASE_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -84,6 +86,7 @@ class Round(_message.Message):
     BACK_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     DRAFTED_FIELD_NUMBER: _ClassVar[int]
+    STATED_FIELD_NUMBER: _ClassVar[int]
     round: int
     base: int
     base_hash: int
@@ -92,10 +95,11 @@ class Round(_message.Message):
     back: bytes
     more: int
     drafted: int
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., base_hash: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., back: _Optional[bytes] = ..., more: _Optional[int] = ..., drafted: _Optional[int] = ..., **kwargs) -> None: ...
+    stated: int
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., base_hash: _Optional[int] = ..., prefix: _Optional[_Iterable[int]] = ..., ids: _Optional[_Iterable[int]] = ..., back: _Optional[bytes] = ..., more: _Optional[int] = ..., drafted: _Optional[int] = ..., stated: _Optional[int] = ..., **kwargs) -> None: ...
 
 class Verdict(_message.Message):
-    __slots__ = ("round", "base", "path", "tokens", "queue_us", "verify_us", "need_prefix", "error")
+    __slots__ = ("round", "base", "path", "tokens", "queue_us", "verify_us", "need_prefix", "error", "states")
     ROUND_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +108,7 @@ class Verdict(_message.Message):
     VERIFY_US_FIELD_NUMBER: _ClassVar[int]
     NEED_PREFIX_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
     round: int
     base: int
     path: bytes
@@ -112,4 +117,5 @@ class Verdict(_message.Message):
     verify_us: int
     need_prefix: bool
     error: _split_pb2.FrameError
-    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., path: _Optional[bytes] = ..., tokens: _Optional[_Iterable[int]] = ..., queue_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., need_prefix: _Optional[bool] = ..., error: _Optional[_Union[_split_pb2.FrameError, _Mapping]] = ...) -> None: ...
+    states: bytes
+    def __init__(self, round: _Optional[int] = ..., base: _Optional[int] = ..., path: _Optional[bytes] = ..., tokens: _Optional[_Iterable[int]] = ..., queue_us: _Optional[int] = ..., verify_us: _Optional[int] = ..., need_prefix: _Optional[bool] = ..., error: _Optional[_Union[_split_pb2.FrameError, _Mapping]] = ..., states: _Optional[bytes] = ...) -> None: ...

@@ -138,7 +138,7 @@ class FromServer(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., result: _Optional[_Union[Result, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., acks: _Optional[_Union[Acks, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tables_digest", "session_epoch", "deltas", "degrades")
+    __slots__ = ("protocol", "bundle", "version", "bundle_digest", "tables_digest", "session_epoch", "deltas", "degrades", "stream")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +147,7 @@ class Hello(_message.Message):
     SESSION_EPOCH_FIELD_NUMBER: _ClassVar[int]
     DELTAS_FIELD_NUMBER: _ClassVar[int]
     DEGRADES_FIELD_NUMBER: _ClassVar[int]
+    STREAM_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     bundle: str
     version: str
@@ -155,7 +156,8 @@ class Hello(_message.Message):
     session_epoch: int
     deltas: bool
     degrades: bool
-    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tables_digest: _Optional[bytes] = ..., session_epoch: _Optional[int] = ..., deltas: _Optional[bool] = ..., degrades: _Optional[bool] = ...) -> None: ...
+    stream: int
+    def __init__(self, protocol: _Optional[int] = ..., bundle: _Optional[str] = ..., version: _Optional[str] = ..., bundle_digest: _Optional[bytes] = ..., tables_digest: _Optional[bytes] = ..., session_epoch: _Optional[int] = ..., deltas: _Optional[bool] = ..., degrades: _Optional[bool] = ..., stream: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("protocol", "limits", "session_epoch")

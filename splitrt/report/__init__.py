@@ -1,0 +1,1 @@
+"""A run's JSON as one page that needs nothing else: tables and plots, offline."""
