@@ -562,12 +562,13 @@ CLAIMS: dict[str, Described] = {
             Figure(key="goodput_kept.ray", what="the same, Ray", form=PERCENT),
             Figure(
                 key="refusal_ms_p99",
-                what="a refusal, 99th percentile of the worst load, ms",
+                what="a refusal, 99th percentile of all loads, worse engine, ms",
                 sense="at most",
                 bound=10,
                 why="target",
             ),
-            Figure(key="refusal_ms_p99_median", what="the same of the middle load, ms"),
+            Figure(key="refusal_ms_p50", what="the same, median, ms"),
+            Figure(key="refusal_ms_p99_worst_load", what="the same 99th percentile, of the worst load alone, ms"),
             Figure(
                 key="refused_without_time",
                 what="refusals that do not say when to try again",

@@ -132,6 +132,7 @@ def tally(asked: Sequence[Asked], seconds: float, deadline_s: float) -> dict[str
         "latency_ms_p50": _percentile_ms(answered, 50),
         "latency_ms_p99": _percentile_ms(answered, 99),
         "refusal_ms_p99": _percentile_ms([one.latency_s for one in refused], 99),
+        "refusals_ms": [round(one.latency_s * 1e3, 2) for one in refused],
         "refused_without_time": sum(one.answer.retry_after_ms <= 0 for one in refused),
         "generator_late_ms_p99": _percentile_ms([one.went_s - one.meant_s for one in asked], 99),
     }

@@ -53,10 +53,10 @@ async def grid(
             asks = dict(peers)
             for name, address in ours.items():
                 asks[name] = ask_of(await stack.enter_async_context(streams(address, payload, crowd)))
-            for share in shares:
-                for name in (*ours, *peers):
+            for seed, share in enumerate(shares):
+                for name in (*ours, *peers):  # all get the same arrivals
                     rate = share * capacity_fps
-                    asked = await open_loop(asks[name], crowd, rate, seconds, DEADLINE_S, seed=len(rows))
+                    asked = await open_loop(asks[name], crowd, rate, seconds, DEADLINE_S, seed)
                     figures = tally(asked, seconds, DEADLINE_S)
                     load_average = os.getloadavg()[0]
                     rows.append(

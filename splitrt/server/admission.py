@@ -17,6 +17,7 @@ from splitrt.errors import DeadlineExceeded, Overloaded, SplitError
 from splitrt.server.work import Outcome, Ticket
 
 SMOOTHING = 0.1  # weight of the newest batch in the mean time a frame takes
+MOST_TIMES = 10.0  # the mean, that one batch may count for: a stall is no trend, and what is one is seen soon
 SPREADS = 2.0  # mean deviations that a frame may take longer than the mean
 
 
@@ -93,7 +94,8 @@ class Admission:
         if not self.frame_s:
             self.frame_s = each
             return
-        self._spread_s += SMOOTHING * (abs(each - self.frame_s) - self._spread_s)
+        each = min(each, MOST_TIMES * self.frame_s)
+        self._spread_s += SMOOTHING * (min(self.frame_s, abs(each - self.frame_s)) - self._spread_s)
         self.frame_s += SMOOTHING * (each - self.frame_s)
 
     def refuse_all(self, error: SplitError) -> None:

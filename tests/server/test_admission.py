@@ -223,6 +223,18 @@ def test_a_tail_whose_times_vary_is_given_more_of_them(loop: asyncio.AbstractEve
         varied.offer(ticket(loop, deadline_at=0.025), 0.0)
 
 
+def test_one_stall_costs_a_busy_tail_little_of_its_queue(loop: asyncio.AbstractEventLoop) -> None:
+    admission = Admission(100)
+    for _ in range(50):
+        admission.measured(1, 0.013)
+    admission.measured(1, 0.5)
+    for _ in range(6):  # frames of 13 ms that 200 ms are enough for, with room
+        admission.offer(ticket(loop, deadline_at=0.2), 0.0)
+    for _ in range(50):
+        admission.measured(1, 0.13)  # this lasts: it is believed
+    assert admission.frame_s > 0.1
+
+
 def test_expired_work_takes_no_place_in_the_batch(loop: asyncio.AbstractEventLoop) -> None:
     admission = Admission(100)
     for deadline_at in (1.0, 1.0, 9.0, 1.0, 9.0):
