@@ -93,11 +93,7 @@ class Eyes:
         if ANYTHING not in self.positives:
             wanted = [self.labels.index(name) for name in self.positives]
             candidates_N6 = candidates_N6[np.isin(candidates_N6[:, 5], wanted)]
-        middles_N2 = (candidates_N6[:, :2] + candidates_N6[:, 2:4]) / 2
-        columns_N, rows_N = np.clip((middles_N2 * side).astype(int), 0, side - 1).T
-        scores_KK = np.zeros((side, side), np.float32)
-        np.maximum.at(scores_KK, (rows_N, columns_N), candidates_N6[:, 4])
-        return scores_KK
+        return gathered(candidates_N6, side)
 
     def see(self, images: Images, mirrored: bool = False, with_beliefs: bool = False) -> Seen:
         """mirrored: with each photograph's mirror image behind."""
@@ -128,6 +124,15 @@ class Eyes:
         wanted = self._manifest.photograph
         fitted = codec_pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
         return codec_pixels.normalise(fitted, wanted.mean, wanted.std)[None]
+
+
+def gathered(candidates_N6: Float32, side: int) -> Float32:
+    """(K, K): the best score among boxes whose middle lies in each place; boxes in shares of the frame."""
+    middles_N2 = (candidates_N6[:, :2] + candidates_N6[:, 2:4]) / 2
+    columns_N, rows_N = np.clip((middles_N2 * side).astype(int), 0, side - 1).T
+    scores_KK = np.zeros((side, side), np.float32)
+    np.maximum.at(scores_KK, (rows_N, columns_N), candidates_N6[:, 4])
+    return scores_KK
 
 
 def _with_mirrors(images: Images, mirrored: bool) -> list[UInt8]:

@@ -39,7 +39,16 @@ def test_a_grandchild_is_found_by_its_bundle_and_is_connected_when_a_connection_
 
 
 def test_memory_is_of_the_process() -> None:
-    before_mb = rss_mb(os.getpid())
-    held = bytearray(os.urandom(1)) * (64 << 20)
-    assert rss_mb(os.getpid()) - before_mb > 50
-    del held
+    program = "held = bytearray(b'x') * (64 << 20 if input() else 1); print(len(held), flush=True); input()"
+    sizes = []
+    for answer in ("", "much"):
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        ) as one:
+            assert one.stdin is not None
+            assert one.stdout is not None
+            one.stdin.write(answer + "\n")
+            one.stdout.readline()
+            sizes.append(rss_mb(one.pid))
+            one.stdin.write("\n")
+    assert 50 < sizes[1] - sizes[0] < 80

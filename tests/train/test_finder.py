@@ -13,7 +13,7 @@ from tiny import Heard
 
 from splitrt.errors import ConfigError
 from splitrt.nn.finder import Finder, FinderGraph, map_side, pooling
-from splitrt.train.eyes import Searched
+from splitrt.train.eyes import Searched, gathered
 from splitrt.train.finder import beliefs, found_odds, train_finder
 from splitrt.train.recipe import Schedule
 
@@ -70,3 +70,12 @@ def test_a_score_that_only_just_counts_is_even_odds() -> None:
 def test_a_detector_that_says_the_same_of_all_teaches_nothing_and_is_refused(share: float) -> None:
     with pytest.raises(ConfigError, match="positives and others to learn from"):
         train_finder(searched(0, share), searched(1), LEAST, SCHEDULE, 8, 0, Heard())
+
+
+def test_a_place_has_the_best_score_of_the_boxes_with_their_middle_there() -> None:
+    boxes = [(0.0, 0.5, 0.2, 0.9, 0.3), (0.1, 0.6, 0.3, 0.8, 0.7), (0.9, -0.4, 1.3, 0.4, 0.5)]
+    scores_KK = gathered(np.array([(*box, 0.0) for box in boxes], np.float32), 4)
+    wanted_KK = np.zeros((4, 4), np.float32)
+    wanted_KK[2, 0], wanted_KK[0, 3] = 0.7, 0.5
+    np.testing.assert_array_equal(scores_KK, wanted_KK)
+    assert not gathered(np.zeros((0, 6), np.float32), 4).any()

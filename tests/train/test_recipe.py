@@ -13,6 +13,7 @@ from splitrt.errors import ConfigError
 from splitrt.train.filter import read_filter_recipe
 from splitrt.train.keyword import read_spoken_recipe
 from splitrt.train.language import read_language_recipe
+from splitrt.train.moa import read_moa_recipe
 from splitrt.train.recipe import read_recipe
 from splitrt.train.train import build
 
@@ -164,7 +165,9 @@ def test_every_committed_recipe_reads_and_builds() -> None:
         build(read_recipe(path))
     for path in set(recipes) - set(frames):
         table = tomllib.loads(path.read_text())
-        if "words" in table:
+        if table.get("kind") == "moa":
+            read_moa_recipe(path)
+        elif "words" in table:
             read_spoken_recipe(path)
         elif "bundle" in table:
             read_filter_recipe(path)
