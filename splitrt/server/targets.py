@@ -8,8 +8,9 @@ another replica is read there anew from the tokens that its device holds.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,13 +27,21 @@ from splitrt.server.sessions import Key
 CONNECT_S = 5.0
 MOST_TEXTS = 1 << 16  # whose place is remembered
 RETRY_AFTER_MS = 1_000.0
+REST_S = 0.5
 
 
 class Targets:
-    def __init__(self, bundle: LanguageBundle, credential: SecretStr, max_message_bytes: int) -> None:
-        self.bundle = bundle
+    def __init__(
+        self,
+        bundle: LanguageBundle,
+        credential: SecretStr,
+        max_message_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bundle, self._clock = bundle, clock
         self._credential, self._options = credential, client_options(max_message_bytes)
         self._channels: dict[str, Any] = {}  # by address; of replicas that take new streams
+        self._resting: dict[str, float] = {}  # until when one that could not be reached is not asked
         self._open: Counter[str] = Counter()  # streams by address
         self._places: OrderedDict[Key, str] = OrderedDict()  # longest unused first
 
@@ -63,7 +72,9 @@ class Targets:
 
         Raises Overloaded where none can be reached.
         """
-        while (address := self._place(key)) is not None:
+        asked: set[str] = set()
+        while (address := self._place(key, asked)) is not None:
+            asked.add(address)
             metadata = (*bearer(self._credential), (ON_BEHALF_OF, key[0].encode()))
             call = speculation.open_bytes(self._channels[address])(metadata=metadata)
             try:
@@ -71,7 +82,7 @@ class Targets:
                     await call.wait_for_connection()
             except (TimeoutError, grpc.RpcError):
                 call.cancel()
-                self._forget(address)  # until it is told of again
+                self._rest(address)
                 continue
             self._open[address] += 1
             try:
@@ -82,16 +93,25 @@ class Targets:
             return
         raise Overloaded("overloaded: no target is ready", retry_after_ms=RETRY_AFTER_MS)
 
-    def _place(self, key: Key) -> str | None:
+    def _place(self, key: Key, asked: set[str]) -> str | None:
+        now = self._clock()
+        awake = [one for one in self._channels if self._resting.get(one, 0.0) <= now and one not in asked]
         address = self._places.pop(key, None)
-        if address not in self._channels:
-            address = min(self._channels, key=lambda one: self._open[one], default=None)
+        if address not in awake:
+            address = min(awake, key=lambda one: self._open[one], default=None)
         if address is not None:
             self._places[key] = address
             while len(self._places) > MOST_TEXTS:
                 self._places.popitem(last=False)
         return address
 
+    def _rest(self, address: str) -> None:
+        """Whoever tells of replicas has nothing new to tell where one lives and only its connection broke."""
+        if address in self._channels:
+            self._channels[address] = grpc.aio.insecure_channel(address, options=self._options)
+            self._resting[address] = self._clock() + REST_S
+
     def _forget(self, address: str) -> None:
         # Streams hold the channel until they end; it closes when the last is gone.
         self._channels.pop(address, None)
+        self._resting.pop(address, None)
