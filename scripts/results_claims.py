@@ -119,9 +119,17 @@ CLAIMS: dict[str, Described] = {
             ),
             Figure(key="lost", what="frames lost", sense="exactly", bound=0, why="promise"),
             Figure(key="help_s", what="`splitrt --help`, s", sense="at most", bound=0.5, why="target"),
+            Figure(
+                key="metrics_cpu_share",
+                what="metrics of both sides, share of a frame's CPU",
+                form=PERCENT,
+                sense="at most",
+                bound=0.02,
+                why="target",
+            ),
             Figure(key="rss_growth_mb", what="growth of the client's memory over 10,000 frames, MB"),
         ),
-        beside="The gain over httpx is httpx's own: plain `http.client` on a kept connection is as fast as our link.",
+        beside="The gain over httpx is httpx's own: plain `http.client` on a kept connection is faster than our link.",
     ),
     "head": Described(
         asks="A head in ONNX Runtime against the same in torch, CPU time.",
