@@ -6,6 +6,8 @@ traceback or another client's data.
 
 from __future__ import annotations
 
+from typing import Any, NoReturn
+
 import grpc
 
 from splitrt import errors
@@ -71,6 +73,12 @@ def grpc_code(error: SplitError) -> grpc.StatusCode:
     """The status that ends a whole call with this error."""
     code = _CODES.get(type(error))
     return code[1] if code else grpc.StatusCode.INTERNAL
+
+
+async def abort(context: Any, error: SplitError) -> NoReturn:
+    """End the call with the error's status; its code travels beside, because gRPC has too few."""
+    await context.abort(grpc_code(error), to_wire(error).detail, ((CODE_METADATA, error.code),))
+    raise AssertionError("abort does not return")
 
 
 def from_grpc(error: grpc.RpcError, where: str) -> SplitError:

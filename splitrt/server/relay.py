@@ -59,12 +59,12 @@ class SpeculateRelay:
         except SplitError as error:
             if not is_open:
                 self._metrics.refused_streams.labels(error.code).inc()
-            await _abort(context, error)
+            await status.abort(context, error)
         except grpc.RpcError as error:
             await _pass_on(context, error)
         except TimeoutError:
             unread = f"verdicts must be read within {UNREAD_S:g} s"
-            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
+            await status.abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
     async def _relay(self, context: Any, call: Any, bundle: str) -> None:
         up = asyncio.create_task(_up(context, call))
@@ -129,10 +129,4 @@ async def _pass_on(context: Any, error: grpc.RpcError) -> NoReturn:
     if named is None:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the target of this text went away: open it again")
     await context.abort(error.code(), error.details() or "", ((status.CODE_METADATA, named),))
-    raise AssertionError("abort does not return")
-
-
-async def _abort(context: Any, error: SplitError) -> NoReturn:
-    detail = status.to_wire(error).detail
-    await context.abort(status.grpc_code(error), detail, ((status.CODE_METADATA, error.code),))
     raise AssertionError("abort does not return")

@@ -115,7 +115,7 @@ class TailsServicer(tails.Servicer):
         try:
             call_principal(self._tokens, context)
         except Unauthenticated as error:
-            await context.abort(status.grpc_code(error), str(error))
+            await status.abort(context, error)
         one_at_a_time = asyncio.Lock()
 
         async def write(message: Any) -> None:

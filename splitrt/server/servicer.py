@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -52,7 +52,7 @@ class SplitServicer(Servicer):
         try:
             bundle = self._gateway.by_digest(request.bundle_digest)
         except SplitError as error:
-            await _abort(context, error)
+            await status.abort(context, error)
         for file in bundle.head_files():
             data = await asyncio.to_thread((bundle.folder / file).read_bytes)
             for start in range(0, max(1, len(data)), FETCH_CHUNK_BYTES):
@@ -82,7 +82,7 @@ class SplitServicer(Servicer):
             )
         except SplitError as error:
             self._gateway.metrics.refused_streams.labels(error.code).inc()
-            await _abort(context, error)
+            await status.abort(context, error)
         announcing: asyncio.Task[None] | None = None
         try:
             async with patience:
@@ -92,9 +92,9 @@ class SplitServicer(Servicer):
                 await session.finish()
         except TimeoutError:
             unread = f"results must be read within {UNREAD_S:g} s"
-            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
+            await status.abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
         except SplitError as error:
-            await _abort(context, error)
+            await status.abort(context, error)
         finally:
             if announcing is not None:
                 announcing.cancel()
@@ -130,7 +130,7 @@ class SplitServicer(Servicer):
             return call_principal(self._gateway.config.tokens, context)
         except SplitError as error:
             self._gateway.metrics.refused_streams.labels(error.code).inc()
-            await _abort(context, error)
+            await status.abort(context, error)
 
 
 async def _next(context: Any) -> Hello | FrameStart | FrameChunk | None:
@@ -165,11 +165,3 @@ def _language_info(bundle: LanguageBundle) -> BundleInfo:
         bits=(),
         head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
     )
-
-
-async def _abort(context: Any, error: SplitError) -> NoReturn:
-    """End the call with the error's status; its code travels beside, because gRPC has too few."""
-    detail = status.to_wire(error).detail
-    metadata = ((status.CODE_METADATA, error.code),)
-    await context.abort(status.grpc_code(error), detail, metadata)
-    raise AssertionError("abort does not return")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -71,10 +71,10 @@ class SpeculateServicer(Servicer):
         except SplitError as error:
             if not is_open:
                 self._metrics.refused_streams.labels(error.code).inc()
-            await _abort(context, error)
+            await status.abort(context, error)
         except TimeoutError:
             unread = f"verdicts must be read within {UNREAD_S:g} s"
-            await _abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
+            await status.abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
     def _find(self, opening: Opening) -> Verifier:
         verifiers = self._verifiers()
@@ -189,9 +189,3 @@ async def _next(context: Any) -> Opening | Round | Verdict | None:
         if (verdict := refused(message, error)) is None:
             raise
         return verdict
-
-
-async def _abort(context: Any, error: SplitError) -> NoReturn:
-    detail = status.to_wire(error).detail
-    await context.abort(status.grpc_code(error), detail, ((status.CODE_METADATA, error.code),))
-    raise AssertionError("abort does not return")
