@@ -8,7 +8,7 @@ import numpy as np
 
 from splitrt.bench.packets import PACKET_BYTES
 from splitrt.bench.simulation import Present, Sent
-from splitrt.policy.decision import Choice, WholeFrames
+from splitrt.policy.decision import Choice, Decided, WholeFrames
 from splitrt.policy.link import LinkEstimate, Outlook
 from splitrt.policy.noise import ServiceNoise
 from splitrt.policy.queue import InFlight
@@ -28,8 +28,10 @@ class Ours:
         self.frames = WholeFrames(choices, local_accuracy, is_hedged=is_hedged, most_misses=most_misses)
 
     def choose(self, now: float, deadline_at: float, in_flight: InFlight, present: Present) -> Sent | None:
-        decided = self.frames.choose(self.estimator.outlook(in_flight), deadline_at)
-        return None if decided is None else Sent(index=decided.index, is_covered=decided.is_probe, note=decided)
+        return _sent(self.frames.choose(self.estimator.outlook(in_flight), deadline_at))
+
+    def recheck(self, sent: Sent, now: float, deadline_at: float, in_flight: InFlight, present: Present) -> Sent | None:
+        return _sent(self.frames.recheck(self.estimator.outlook(in_flight), deadline_at, sent.index))
 
     def replied(self, link_bytes: int, sent_at: float, replied_at: float, server_s: float) -> None:
         self.estimator.replied(link_bytes, sent_at, replied_at, server_s)
@@ -53,11 +55,16 @@ class Genie:
         self.noise.jitter_s = GENIE_JITTER_S
 
     def choose(self, now: float, deadline_at: float, in_flight: InFlight, present: Present) -> Sent | None:
+        return _sent(self.frames.choose(self._outlook(now, in_flight, present), deadline_at))
+
+    def recheck(self, sent: Sent, now: float, deadline_at: float, in_flight: InFlight, present: Present) -> Sent | None:
+        return _sent(self.frames.recheck(self._outlook(now, in_flight, present), deadline_at, sent.index))
+
+    def _outlook(self, now: float, in_flight: InFlight, present: Present) -> Outlook:
         rate = max(present.recent_bytes_per_s if self._is_causal else present.bytes_per_s, SLOWEST)
-        mass_N = np.array([0.0, 1.0])
-        outlook = Outlook(
+        return Outlook(
             at=now,
-            mass_N=mass_N,
+            mass_N=np.array([0.0, 1.0]),
             byte_s_R=np.array([1 / rate]),
             free_R=np.array([now + present.waiting_packets * PACKET_BYTES / rate]),
             fixed_s=present.round_trip_s + self.server.mean_s,
@@ -65,11 +72,13 @@ class Genie:
             noise=self.noise,
             is_idle=not in_flight.frames,
         )
-        decided = self.frames.choose(outlook, deadline_at)
-        return None if decided is None else Sent(index=decided.index, is_covered=decided.is_probe, note=decided)
 
     def replied(self, link_bytes: int, sent_at: float, replied_at: float, server_s: float) -> None:
         self.server.add(server_s, replied_at - sent_at)
 
     def ended(self, sent: Sent, is_hit: bool) -> None:
         self.frames.ended(sent.note.raw, sent.note.is_probe, is_hit)
+
+
+def _sent(decided: Decided | None) -> Sent | None:
+    return None if decided is None else Sent(index=decided.index, is_covered=decided.is_probe, note=decided)

@@ -14,7 +14,7 @@ import heapq
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -128,6 +128,15 @@ class Player(Protocol):
     def ended(self, sent: Sent, is_hit: bool) -> None: ...
 
 
+@runtime_checkable
+class Rechecking(Protocol):
+    """A way of deciding that looks again when the head is done. None: the frame stays after all, nothing learnt."""
+
+    def recheck(
+        self, sent: Sent, now: float, deadline_at: float, in_flight: InFlight, present: Present
+    ) -> Sent | None: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Played:
     """What became of each frame: the choice sent (-1: none), whether it was in time, its value in accuracy."""
@@ -199,26 +208,36 @@ class _Run:
                 self._end(frame, is_hit=False)
 
     def decide(self, frame: int, now: float) -> None:
-        world, passed = self.world, bisect_left(self.world.packets.times, now)
-        recent = passed - bisect_left(world.packets.times, now - RECENT_S)
-        present = Present(
-            bytes_per_s=world.packets.rate_at(now),
-            recent_bytes_per_s=recent * PACKET_BYTES / RECENT_S,
-            waiting_packets=max(0, self._next_packet - passed),
-            round_trip_s=world.round_trip_s,
-        )
-        sent = self.player.choose(
-            now, self._deadline(frame), InFlight(at=now, frames=tuple(self._on_way.values())), present
-        )
+        world = self.world
+        sent = self.player.choose(now, self._deadline(frame), self._in_flight(now), self._present(now))
         self.sent.append(sent)
         self.played.is_hit_K.append(False)
         self.played.replied_K.append(float("inf"))
         if sent is not None:
             self._at(now + world.choices[sent.index].head_s, "ready", frame)
 
+    def _in_flight(self, now: float) -> InFlight:
+        return InFlight(at=now, frames=tuple(self._on_way.values()))
+
+    def _present(self, now: float) -> Present:
+        world, passed = self.world, bisect_left(self.world.packets.times, now)
+        recent = passed - bisect_left(world.packets.times, now - RECENT_S)
+        return Present(
+            bytes_per_s=world.packets.rate_at(now),
+            recent_bytes_per_s=recent * PACKET_BYTES / RECENT_S,
+            waiting_packets=max(0, self._next_packet - passed),
+            round_trip_s=world.round_trip_s,
+        )
+
     def _hand_over(self, frame: int, now: float) -> None:
         world, sent = self.world, self.sent[frame]
         assert sent is not None
+        if isinstance(self.player, Rechecking) and self._on_way and not sent.is_covered:
+            sent = self.sent[frame] = self.player.recheck(
+                sent, now, self._deadline(frame), self._in_flight(now), self._present(now)
+            )
+        if sent is None:
+            return
         choice, times = world.choices[sent.index], world.packets.times
         self._on_way[frame] = Unanswered(link_bytes=world.link_bytes(frame, choice), sent_at=now)
         begin = max(self._next_packet, bisect_left(times, now))

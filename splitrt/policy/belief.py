@@ -20,7 +20,7 @@ Float64 = npt.NDArray[np.float64]
 
 RATES = 56
 SLOWEST, FASTEST = 1_500.0, 12.5e6  # bytes per second: 12 kbit/s to 100 Mbit/s
-WALK = 0.6  # octaves, standard deviation after a second
+WALK = 0.9  # octaves, standard deviation after a second
 RENEWAL = 0.35  # a second: how often the link is another one
 FIRST_RATE, FIRST_SPREAD = 125_000.0, 2.5  # bytes per second: 1 Mbit/s; octaves, standard deviation
 FIRST_OUTAGE = 0.15

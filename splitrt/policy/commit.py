@@ -25,6 +25,7 @@ Float64 = npt.NDArray[np.float64]
 STEP_S = 0.003  # how soon the question is asked again
 SURE = 0.9  # that the link is idle by then: from here on waiting gains nothing
 LEVEL = 1.4  # of the price
+BASE_WORTH = 2.0  # of what a base adds by itself: without it the chunks behind it are worth nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,10 @@ class Commits:
             np.full(len(pieces), now),
             np.array([piece.deadline_at for piece in pieces]),
         )
-        worth_C = likely_C * [piece.gain * piece.link_bytes / piece.rest_bytes for piece in pieces]
+        worth_C = likely_C * [
+            (BASE_WORTH if piece.is_base else 1.0) * piece.gain * piece.link_bytes / piece.rest_bytes
+            for piece in pieces
+        ]
         best = int(worth_C.argmax())
         if outlook.is_idle and pieces[best].is_base:
             return best if worth_C[best] > 0 else None

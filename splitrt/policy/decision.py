@@ -23,7 +23,7 @@ from splitrt.policy.recalibration import Recalibration
 
 Float64 = npt.NDArray[np.float64]
 
-TIE = 1e-3  # accuracy: less is not worth a byte
+TIE, TIE_SHARE = 1e-3, 0.005  # accuracy, and of what the best point gains: less is not worth a byte
 PROBE_S = 0.25  # without a frame on its way
 OUT = 0.5  # believed outage: from here on a probe is always on its way
 
@@ -79,6 +79,8 @@ class WholeFrames:
         self._accuracy_W: Float64 = np.array([choice.accuracy for choice in choices], dtype=np.float64)
         self._local = local_accuracy or 0.0
         self._missed = self._local if is_hedged else 0.0
+        gains = [choice.accuracy - self._local for choice in choices]
+        self._tie = min(TIE, TIE_SHARE * max(0.0, max(gains, default=0.0)))
         self._sent_at = float("-inf")
 
     def choose(self, outlook: Outlook, deadline_at: float, before_s: float = 0.0) -> Decided | None:
@@ -86,14 +88,9 @@ class WholeFrames:
         if not self.choices:
             return None
         now = outlook.at
-        left_s = deadline_at - now
-        if self.dial is not None:
-            deadline_at -= self.dial.margin * max(0.0, left_s)
-        raw_W = outlook.in_time(self._bytes_W, now + before_s + self._head_W, deadline_at)
-        likely_W = self.recalibration.apply(raw_W)
-        value_W = self._missed + (self._accuracy_W - self._missed) * likely_W
-        best = int((value_W >= value_W.max() - TIE).argmax())
-        is_probe = bool(value_W[best] <= self._local + TIE) or (self.dial is not None and self.dial.margin >= 1)
+        raw_W, likely_W, value_W = self._values(outlook, deadline_at, before_s + self._head_W)
+        best = self._best(value_W)
+        is_probe = bool(value_W[best] <= self._local + self._tie) or (self.dial is not None and self.dial.margin >= 1)
         if is_probe:
             if self.dial is not None:
                 self.dial.rest()
@@ -101,11 +98,35 @@ class WholeFrames:
                 return None
             best = 0
         self._sent_at = now
+        return self._decided(best, raw_W, likely_W, is_probe)
+
+    def recheck(self, outlook: Outlook, deadline_at: float, index: int) -> Decided | None:
+        """The head is done and the frame would be handed over: at the point it was made for, at a cheaper one, which
+        lies within its bytes, or not at all. What was on its way and is still not answered has spoken since.
+        """
+        raw_W, likely_W, value_W = self._values(outlook, deadline_at, np.zeros(len(self.choices)))
+        best = self._best(value_W[: index + 1])
+        if value_W[best] <= self._local:
+            return None
+        return self._decided(best, raw_W, likely_W)
+
+    def _values(self, outlook: Outlook, deadline_at: float, ready_W: Float64) -> tuple[Float64, Float64, Float64]:
+        """In time as modelled and recalibrated, and expected accuracy; ready_W: seconds until it can be handed over."""
+        if self.dial is not None:
+            deadline_at -= self.dial.margin * max(0.0, deadline_at - outlook.at)
+        raw_W = outlook.in_time(self._bytes_W, outlook.at + ready_W, deadline_at)
+        likely_W = self.recalibration.apply(raw_W)
+        return raw_W, likely_W, self._missed + (self._accuracy_W - self._missed) * likely_W
+
+    def _best(self, value_W: Float64) -> int:
+        return int((value_W >= value_W.max() - self._tie).argmax())
+
+    def _decided(self, index: int, raw_W: Float64, likely_W: Float64, is_probe: bool = False) -> Decided:
         return Decided(
-            choice=self.choices[best],
-            index=best,
-            raw=float(raw_W[best]),
-            probability=float(likely_W[best]),
+            choice=self.choices[index],
+            index=index,
+            raw=float(raw_W[index]),
+            probability=float(likely_W[index]),
             is_probe=is_probe,
         )
 

@@ -24,7 +24,7 @@ from splitrt.policy.server_time import ServerTime
 Float64 = npt.NDArray[np.float64]
 
 LEAST_OF_TRIP = 0.4  # of what a reply took that stays round trip, however slow the link is believed
-ACK_WEIGHT = 0.4  # of an acknowledgement, as a share of a reply's
+ACK_WEIGHT = 0.6  # of an acknowledgement, as a share of a reply's
 SPREADS = 1.0  # standard deviations of it below its mean: where the quick ones lie
 MOST_LINK_BYTES = 1 << 30
 MOST_WAIT_S = 3_600.0
@@ -115,7 +115,7 @@ class LinkEstimate:
         density_R = self.noise.density(link_bytes * BYTE_S_R, BYTE_S_R, service_s)
         self.belief.hear(heard_at, density_R**weight if weight < 1 else density_R, service_s)
         byte_s = 1 / self.belief.rate()
-        self.noise.learn(self.belief.mass_N[1:], link_bytes * BYTE_S_R, BYTE_S_R, service_s)
+        self.noise.learn(self.belief.mass_N[1:], link_bytes * BYTE_S_R, BYTE_S_R, service_s, weight)
         if not (is_behind and self.trip.is_known):
             quick_s = min(self._quick_s(link_bytes, byte_s), (1 - LEAST_OF_TRIP) * net_s)
             self.trip.add(heard_at, max(0.0, net_s - quick_s))

@@ -60,16 +60,17 @@ class ServiceNoise:
         mixed: Float64 = (1 - STALL_SHARE) * body - STALL_SHARE * np.expm1(late_s / -STALL_S)
         return mixed
 
-    def learn(self, mass_R: Float64, mean_R: Float64, byte_s_R: Float64, service_s: float) -> None:
-        """One residual, over the rates (R,) as they are believed once it has been heard."""
+    def learn(self, mass_R: Float64, mean_R: Float64, byte_s_R: Float64, service_s: float, weight: float = 1.0) -> None:
+        """One residual, over the rates (R,) as they are believed once it has been heard; weight: as a share of one."""
+        gain = weight * GAIN
         bursts_R, jitters = self.burst * PACKET_BYTES * byte_s_R * mean_R, self.jitter_s**2
         variance_R = bursts_R + jitters
         surprise_R = np.minimum(MOST_SURPRISE, (service_s - mean_R) ** 2 / variance_R) - 1
         share_R, total = bursts_R / variance_R, float(mass_R.sum())
         by_burst = float(mass_R @ (share_R * surprise_R)) / total
         by_jitter = float(mass_R @ ((1 - share_R) * surprise_R)) / total
-        self.burst = min(max(self.burst * (1 + GAIN * by_burst), BURSTS[0]), BURSTS[1])
-        self.jitter_s = min(max(self.jitter_s * (1 + GAIN * by_jitter) ** 0.5, JITTERS_S[0]), JITTERS_S[1])
+        self.burst = min(max(self.burst * (1 + gain * by_burst), BURSTS[0]), BURSTS[1])
+        self.jitter_s = min(max(self.jitter_s * (1 + gain * by_jitter) ** 0.5, JITTERS_S[0]), JITTERS_S[1])
 
     def _shape(
         self, mean_s: Float64, work_s: Float64, byte_s: Float64, time_s: Float64 | float, variance_s2: float
