@@ -53,6 +53,9 @@ class Slowed:
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return self._inner.choose(link, left_s, in_flight)
 
+    def recheck(self, link: LinkEstimate, choice: Choice, left_s: float, in_flight: InFlight) -> Choice | None:
+        return self._inner.recheck(link, choice, left_s, in_flight)
+
     def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
         return self._inner.threshold(link, choice)
 

@@ -26,7 +26,7 @@ from splitrt.config import ClientConfig
 from splitrt.device.feed import feed
 from splitrt.device.lane import Lane, Looking
 from splitrt.device.link import Link, Sending
-from splitrt.device.local import Device, Encoded, Reference
+from splitrt.device.local import Device, Encoded, Looked, Reference
 from splitrt.device.pending import Pending
 from splitrt.device.result import Result, Source
 from splitrt.device.strategy import Adaptive, Strategy
@@ -192,6 +192,8 @@ class AsyncClient:
         if looked.is_final:
             pending.end(self._own(pending, "exit"))
             return
+        if encoded is not None:
+            encoded = await self._recheck(pending, looked, encoded)
         error: SplitError = LinkLost("the link is not expected to answer in time")
         for attempt in range(ATTEMPTS):
             if encoded is None and (attempt or looked.answer is None):
@@ -224,6 +226,21 @@ class AsyncClient:
         left_s = pending.deadline_at - now - before_s
         pending.choice = self._strategy.choose(self.estimate, left_s, self.link.in_flight(now))
         return pending.choice
+
+    async def _recheck(self, pending: Pending, looked: Looked, encoded: Encoded) -> Encoded | None:
+        """What goes to the link of a frame whose head is done. None: nothing, it stays after all.
+
+        Only where something is on its way, whose silence may have said more by now; and where the head is free: to
+        wait for another frame's would cost more than fewer bytes gain.
+        """
+        now, choice = self._loop.time(), pending.choice
+        in_flight = self.link.in_flight(now)
+        if choice is None or not in_flight.frames or self._lane.is_working or self._waiting:
+            return encoded
+        pending.choice = self._strategy.recheck(self.estimate, choice, pending.deadline_at - now, in_flight)
+        if pending.choice is choice:
+            return encoded
+        return await self._lane.encode(pending.frame, looked, pending.choice) if pending.choice else None
 
     async def _send(self, pending: Pending, encoded: Encoded) -> Reply:
         pending.encoded = encoded

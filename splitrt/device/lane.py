@@ -27,6 +27,7 @@ class Lane:
 
     def __init__(self, device: Device, strategy: Strategy, on_free: Callable[[], None]) -> None:
         self.is_free = True
+        self._looking: Looking | None = None  # the newest
         self.expected_s = 0.0  # what head and encoder take of a frame's time; 0 until measured
         self._device, self._strategy, self._on_free = device, strategy, on_free
         self._loop = asyncio.get_running_loop()
@@ -43,8 +44,14 @@ class Lane:
             self._loop.call_soon(self._work_here, looking, frame, choice, threshold)
         else:
             looking = self._loop.run_in_executor(self._thread, self._work, frame, choice, threshold)
+        self._looking = looking
         looking.add_done_callback(self._left)
         return looking
+
+    @property
+    def is_working(self) -> bool:
+        """On a frame that is not done; one that is may not have left yet."""
+        return self._looking is not None and not self._looking.done()
 
     async def encode(self, frame: Any, looked: Looked, choice: Choice) -> Encoded:
         """A frame that has been looked at already, for another attempt."""

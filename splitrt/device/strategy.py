@@ -19,7 +19,7 @@ from splitrt.config import ClientConfig
 from splitrt.device.local import Device, Encoded, Looked
 from splitrt.device.result import Classes
 from splitrt.policy.audit import Audit
-from splitrt.policy.decision import Choice, WholeFrames
+from splitrt.policy.decision import Choice, Decided, WholeFrames
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.price import Gains, Prices
 from splitrt.policy.queue import InFlight
@@ -32,6 +32,9 @@ HEADER_BYTES = 46  # ours around a payload: 32 of the message, 14 of HTTP/2 and 
 class Strategy(Protocol):
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         """Where to send it; None: stay on the device."""
+
+    def recheck(self, link: LinkEstimate, choice: Choice, left_s: float, in_flight: InFlight) -> Choice | None:
+        """The frame is ready to be handed over, and another is still on its way: as it is, cheaper, or None."""
 
     def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
         """The confidence that makes an answer of the device's own a sure one; None: the bundle's certified one."""
@@ -73,9 +76,15 @@ class Adaptive:
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         decided = self._frames.choose(link.outlook(in_flight), in_flight.at + left_s)
-        if decided is None:
-            return None
-        return replace(decided.choice, in_time=decided.raw, is_probe=decided.is_probe)
+        return _chosen(decided)
+
+    def recheck(self, link: LinkEstimate, choice: Choice, left_s: float, in_flight: InFlight) -> Choice | None:
+        if choice.is_probe or choice.in_time is None:
+            return choice
+        places = [(one.width, one.bits) for one in self._frames.choices]
+        index = places.index((choice.width, choice.bits))
+        decided = self._frames.recheck(link.outlook(in_flight), in_flight.at + left_s, index)
+        return choice if decided is not None and decided.index == index else _chosen(decided)
 
     def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
         if self._rule is None or self.audit is None:
@@ -123,6 +132,9 @@ class Fixed:
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return self._choice
 
+    def recheck(self, link: LinkEstimate, choice: Choice, left_s: float, in_flight: InFlight) -> Choice | None:
+        return choice
+
     def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
         return None
 
@@ -156,6 +168,9 @@ class Alone:
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
         return None
 
+    def recheck(self, link: LinkEstimate, choice: Choice, left_s: float, in_flight: InFlight) -> Choice | None:
+        return choice
+
     def threshold(self, link: LinkEstimate, choice: Choice | None) -> float | None:
         return None
 
@@ -170,6 +185,10 @@ class Alone:
 
     def answered(self, looked: Looked, output: Any) -> None:
         """Nothing is sent."""
+
+
+def _chosen(decided: Decided | None) -> Choice | None:
+    return None if decided is None else replace(decided.choice, in_time=decided.raw, is_probe=decided.is_probe)
 
 
 def choices_of(bundle: Bundle) -> Sequence[Choice]:

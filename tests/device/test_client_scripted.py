@@ -25,6 +25,7 @@ from splitrt.device.strategy import Alone, Fixed, Strategy
 from splitrt.errors import ClientClosed, DeadlineExceeded, InvalidInput, SplitError
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
+from splitrt.policy.queue import InFlight
 from splitrt.rpc.messages import Frame, Reply
 
 UInt8 = npt.NDArray[np.uint8]
@@ -426,3 +427,37 @@ async def threads_after(ended: threading.Event) -> list[threading.Thread]:
         while any(thread.name == "source" for thread in threading.enumerate()):
             await asyncio.sleep(0.005)
     return threading.enumerate()
+
+
+# ── looked at again before it goes ──────────────────────────────────────────────────────────────────
+
+
+class Wavering(Fixed):
+    """Has `then` instead when the head is done."""
+
+    def __init__(self, then: Choice | None) -> None:
+        super().__init__(8, 4)
+        self._then = then
+
+    def recheck(self, link: LinkEstimate, choice: Choice, left_s: float, in_flight: InFlight) -> Choice | None:
+        assert in_flight.frames
+        return self._then
+
+
+def silent_at_first(frame: Frame) -> tuple[float, Reply | None]:
+    return (0.0, None) if frame.seq == 1 else good(frame)
+
+
+@pytest.mark.parametrize("then", [None, Choice(width=4, bits=4, link_bytes=0, accuracy=1)])
+async def test_while_another_is_on_its_way_a_frame_may_become_narrower_or_stay(
+    photos: Bundle, frame_HWC: UInt8, then: Choice | None
+) -> None:
+    async with client_of(photos, silent_at_first, strategy=Wavering(then), deadline_ms=2_000) as (client, link):
+        first = asyncio.create_task(client.infer(frame_HWC))
+        while not link.sent:
+            await asyncio.sleep(0.001)
+        second = await client.infer(frame_HWC)
+        assert [frame.width for frame in link.sent] == [8] + ([then.width] if then else [])
+        assert second.source == ("remote" if then else "fallback")
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)

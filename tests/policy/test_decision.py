@@ -166,3 +166,39 @@ def test_a_dial_that_misses_too_often_sends_less() -> None:
             frames.ended(decided.raw, decided.is_probe, False)
     assert frames.dial is not None
     assert frames.dial.margin > 0.8
+
+
+@relaxed
+@given(choices=ladders(), rate=st.floats(1e4, 1e7), left_s=st.floats(0.01, 1), place=st.integers(0, 7))
+def test_looking_again_never_makes_a_frame_dearer_and_takes_what_fits(
+    choices: list[Choice], rate: float, left_s: float, place: int
+) -> None:
+    index = min(place, len(choices) - 1)
+    frames = WholeFrames(choices, LOCAL, is_hedged=False)
+    again = frames.recheck(sharp(rate, is_idle=False), left_s, index)
+    if again is not None:
+        assert again.index <= index
+    if 0.03 + choices[0].link_bytes / rate > 2 * left_s:
+        assert again is None
+    if 0.03 + choices[index].link_bytes / rate < 0.5 * left_s:
+        assert again is not None
+        assert again.choice.accuracy >= choices[index].accuracy - 0.002
+
+
+def test_silence_since_the_decision_makes_a_frame_narrower() -> None:
+    choices = [Choice(width=n, bits=4, link_bytes=2_000 * 4**n, accuracy=0.6 + 0.1 * n) for n in range(3)]
+    estimator, frames = LinkEstimate(), WholeFrames(choices, LOCAL)
+    for n in range(40):
+        estimator.replied(20_000, 0.1 * n, 0.1 * n + 0.03 + 20_000 / 1e6, 0.0)
+    on_way = (Unanswered(link_bytes=20_000, sent_at=4.0),)
+    before, after = (
+        frames.recheck(estimator.outlook(InFlight(at=at, frames=on_way)), 4.15, 2) for at in (4.001, 4.098)
+    )
+    assert before is not None
+    assert after is not None
+    assert after.index < before.index
+
+
+def test_what_is_worth_little_beside_an_exit_is_sent_where_that_is_all_there_is() -> None:
+    choices = [Choice(width=1, bits=4, link_bytes=100, accuracy=LOCAL + 0.001)]
+    assert WholeFrames(choices, LOCAL).choose(sharp(1e6, is_idle=False), 1.0) is not None
