@@ -4,8 +4,8 @@ simulator says of the same trace, sizes and times.
     splitrt bench control --real
 
 Whole frames and frames that degrade, each alone on the link. The simulator is given what was measured: the bundle's
-sizes, the head's and the server's time. A link is the emulated one, and where it can be had (Linux, root) the kernel's
-own TCP in a network namespace whose loopback is shaped packet by packet.
+sizes, the head's and the server's time. The link is the emulated one: bytes are paced
+between two TCP connections over the loopback, so that windows and losses of a real way are not in it.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from splitrt.device.strategy import Strategy
 from splitrt.errors import ConfigError, LinkLost
 from splitrt.halves import open_half
 from splitrt.metrics import DeviceMetrics
+from splitrt.policy.backoff import pace_of
 from splitrt.policy.link import LinkEstimate
 from splitrt.rpc.messages import Hello
 
@@ -70,7 +71,13 @@ async def connect_async(
         if config.degrade:
             queue = chunk_queue(Ladder.of(chosen), estimate, asyncio.get_running_loop().time)
             strategy = strategy or partial(Degrade, config=config)
-        link = GrpcLink(config, lambda epoch: _hello(chosen, epoch, config, stream), lost, queue=queue)
+        link = GrpcLink(
+            config,
+            lambda epoch: _hello(chosen, epoch, config, stream),
+            lost,
+            queue=queue,
+            pace=partial(pace_of, estimate),
+        )
         metrics.follow_bytes(link)
         await stack.enter_async_context(link)
         try:

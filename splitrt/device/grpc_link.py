@@ -35,7 +35,7 @@ from splitrt.errors import (
     Unauthenticated,
     VersionMismatch,
 )
-from splitrt.policy.backoff import delay_s
+from splitrt.policy.backoff import PLAIN, Pace, delay_s
 from splitrt.policy.queue import InFlight
 from splitrt.rpc import status
 from splitrt.rpc.messages import (
@@ -68,11 +68,12 @@ class GrpcLink:
         on_lost: Callable[[str], None] = lambda cause: None,
         seed: int | None = None,
         queue: Outbox | ChunkQueue | None = None,
+        pace: Callable[[InFlight], Pace] = lambda in_flight: PLAIN,
     ) -> None:
         """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends, of the
-        error's code or `drained`; queue: that frames wait in.
+        error's code or `drained`; queue: that frames wait in; pace: of coming back, asked before on_lost is told.
         """
-        self._config, self._hello, self._on_lost = config, hello, on_lost
+        self._config, self._hello, self._on_lost, self._pace = config, hello, on_lost, pace
         self._draw = random.Random(seed)
         self._outbox = queue or Outbox(config.in_flight_bytes)
         self._limits: Limits | None = None
@@ -138,6 +139,7 @@ class GrpcLink:
 
     async def _keep_up(self) -> None:
         loop, attempt, turn = asyncio.get_running_loop(), 0, 0
+        pace, lost_at = PLAIN, loop.time()
         while True:
             server = self._config.servers[turn % len(self._config.servers)]
             connections, cause = self.connections, "drained"
@@ -148,14 +150,15 @@ class GrpcLink:
                 (self._refused.add if isinstance(error, FATAL) else self._refused.discard)(server)
                 log.info("link to %s ended: %s", server, error)
             if self.connections > connections:
-                attempt = 0
+                attempt, lost_at = 0, loop.time()
+                pace = self._pace(self._outbox.in_flight(lost_at)) if cause != "drained" else PLAIN
                 self._on_lost(cause)
             self._turn(is_up=False)
             self._outbox.fail_sent(LinkLost(f"the connection to {server} ended"))
             turn += 1
             need = self._outbox.soonest_deadline()
             left_s = None if need is None else max(0.0, need - loop.time())
-            await asyncio.sleep(delay_s(attempt, self._draw, left_s))
+            await asyncio.sleep(delay_s(attempt, self._draw, left_s, pace, loop.time() - lost_at))
             attempt += 1
 
     async def _connect(self, server: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.errors import BadFrame, LinkLost, SplitError
+from splitrt.policy.backoff import Pace
+from splitrt.policy.queue import InFlight
 from splitrt.rpc.channel import server_options
 from splitrt.rpc.messages import Frame, Limits, drain_to_wire, reply_to_wire, tables_prefix, welcome_to_wire
 from splitrt.rpc.messages import Reply as ReplyValue
@@ -201,6 +204,29 @@ async def test_a_drain_notice_loses_no_frame_that_is_on_its_way(photos: Bundle) 
     assert [reply.error for reply in replies] == [None] * 60
     assert [reply.seq for reply in replies] == list(range(1, 61))
     assert server.connections <= 2
+
+
+async def test_the_pace_is_asked_with_what_was_on_its_way_before_the_loss_is_told(photos: Bundle) -> None:
+    async def talk(context: Any) -> None:
+        await context.write(WELCOME)
+        await context.read()
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    told: list[object] = []
+
+    def pace(in_flight: InFlight) -> Pace:
+        told.append(len(in_flight.frames))
+        return Pace(outage=0.9)
+
+    async with impostor(talk) as (address, _):
+        config = ClientConfig(servers=(address,))
+        async with GrpcLink(config, lambda epoch: hello(photos), told.append, pace=pace) as link:
+            async with asyncio.timeout(10):
+                await link.wait_up()
+                sending = link.send(frame(photos, 1), asyncio.get_running_loop().time() + 20)
+                with contextlib.suppress(SplitError):
+                    await sending.reply
+    assert told[:2] == [1, "link_lost"]
 
 
 def frame(bundle: Bundle, seq: int) -> Frame:
