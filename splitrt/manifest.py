@@ -227,6 +227,9 @@ class Manifest(Table):
     schema_version: Literal[1]
     name: str = Field(pattern=f"^{NAME.pattern}$")
     version: str = Field(pattern=f"^{VERSION.pattern}$")
+    base: str | None = Field(
+        None, pattern=f"^{NAME.pattern}-{VERSION.pattern}$"
+    )  # a bundle beside it, whose files it shares
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     head_arguments: dict[str, int | float | str] = {}
     tail_arguments: dict[str, int | float | str] = {}

@@ -181,6 +181,18 @@ def test_gates_run_from_the_frame_on() -> None:
         Gate(reads=("features", "frame"), threshold=0.5)
 
 
+def test_beside_a_built_in_bundle_a_gated_one_holds_only_what_is_its_own(
+    photos: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitrt.train.gate.built_in_folder", lambda: tmp_path)
+    photos.copy(tmp_path / photos.name)
+    bundle = gated(load_bundle(tmp_path / photos.name), tmp_path, ["frame"], [Brightness(5.0)], 0.9)
+    own = {path.relative_to(bundle.folder).as_posix() for path in bundle.folder.rglob("*") if path.is_file()}
+    assert own == {"manifest.toml", "README.md", "calibration.json", "head/gate_1.onnx", "head/gate_golden.npz"}
+    assert bundle.manifest.base == photos.name
+    assert bundle.has_tail
+
+
 def test_a_second_row_of_gates_is_refused(by_brightness: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has a gate already"):
         attach(by_brightness.folder, tmp_path / "twice-1", Gate(reads=("frame",), threshold=0.5), RECORD, [], [])
