@@ -129,7 +129,8 @@ class Spread(nn.Module):
 
 
 class GateGraph(nn.Module):
-    """What a device runs for gate k: a frame to odds_1, through the blocks and layers that lie before it.
+    """What a device runs for gate k: a frame, or what the gate before carries on, to odds_1; with what it carries on
+    itself where it is not the last. So no block is computed twice for a row of gates.
 
     handicap: added to the odds. An early gate sees less, and one threshold holds for the row.
     """
@@ -139,16 +140,13 @@ class GateGraph(nn.Module):
 
     def __init__(self, spoken: Spoken, k: int, is_in_N: Tensor, handicap: float) -> None:
         super().__init__()
-        row = spoken.row
-        self.handicap = handicap
-        self.blocks = nn.ModuleList(row.blocks[: k + 1])
-        self.masks = nn.ModuleList(Masked(row.layer(before).mask().detach()) for before in range(k))
-        self.layer = row.layer(k)
+        self.is_first, self.is_last, self.handicap = k == 0, k == len(spoken.row.layers) - 1, handicap
+        self.block, self.layer = spoken.row.blocks[k], spoken.row.layer(k)
+        self.mask = Masked(self.layer.mask().detach())
         self.register_buffer("voices_VMM", spoken.voices_VMM)
         self.register_buffer("is_in_N", is_in_N)
 
-    def forward(self, x_11MT: Tensor) -> Tensor:
-        h_VCHW = in_voices(x_11MT, self.voices_VMM)
-        for block, mask in zip(self.blocks, [*self.masks, nn.Identity()], strict=True):
-            h_VCHW = mask(block(h_VCHW))
-        return log_odds(self.layer.logits(h_VCHW), self.is_in_N).mean(0, keepdim=True) + self.handicap
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        h_VCHW = self.block(in_voices(x, self.voices_VMM) if self.is_first else x)
+        odds_1 = log_odds(self.layer.logits(h_VCHW), self.is_in_N).mean(0, keepdim=True) + self.handicap
+        return odds_1 if self.is_last else (odds_1, self.mask(h_VCHW))

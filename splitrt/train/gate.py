@@ -97,6 +97,7 @@ def attach(
     folder: Path, out: Path, rule: Gate, record: GateRecord, graphs: Sequence[nn.Module], inputs: Sequence[Tensor]
 ) -> Path:
     """The bundle in `folder` with this row of gates, as a new bundle `out`. inputs: of a frame, what each gate reads.
+    A graph gives odds, one whose successor reads what it carries on odds and that.
     Between bundles that ship with splitrt the new one shares the old one's files.
 
     Raises ConfigError where `out` exists or the bundle has gates already.
@@ -116,9 +117,10 @@ def attach(
     odds = []
     for k, (graph, x) in enumerate(zip(graphs, inputs, strict=True), start=1):
         graph.eval()
+        carries = rule.carries(k - 1)
         with torch.no_grad():
-            odds.append(graph(x).numpy())
-        export_onnx(graph, (x,), fresh / f"head/gate_{k}.onnx", ["x"], ["odds"])
+            odds.append((graph(x)[0] if carries else graph(x)).numpy())
+        export_onnx(graph, (x,), fresh / f"head/gate_{k}.onnx", ["x"], ["odds", "carried"] if carries else ["odds"])
     GateGolden(inputs=tuple(x.numpy() for x in inputs), odds=tuple(odds)).save(fresh / "head/gate_golden.npz")
     calibration = bundle.calibration.model_copy(update={"gate": record})
     (fresh / "calibration.json").write_bytes(write_calibration(calibration))
