@@ -69,6 +69,7 @@ def measure_audio(data: Path, quick: bool) -> dict[str, Any]:
         "accuracy_change_pt": float(np.mean([fold["accuracy_change_pt"] for fold in folds])),
         "bytes_saved_gate": bytes_saved(kept, stopped, full, full),
         "bytes_saved_all": bytes_saved(kept, stopped, sent, full),
+        "gates_share_of_whole": float(np.mean([fold["gates_share_of_whole"] for fold in folds])),
         "link_bytes": sent,
         "link_bytes_full": full,
         "folds": [{key: one for key, one in fold.items() if not key.endswith("_NW")} for fold in folds],
