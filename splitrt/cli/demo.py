@@ -82,6 +82,7 @@ def _watcher(quiet: bool) -> tuple[AbstractContextManager[Any], Callable[[Sequen
                     f"{latest['rate_high_mbit']:.3f}) Mbit/s  {latest['source']:<8} width {latest['width']}  "
                     f"{latest['link_bytes']} B  {latest['latency_ms']:.0f} ms  so far: {_outcomes(streams[0])}",
                     highlight=False,
+                    soft_wrap=True,
                 )
 
     return nullcontext(), line
