@@ -69,7 +69,7 @@ class AsyncClient:
         self.config = config
         self.stream_id = stream
         self.metrics = metrics or DeviceMetrics(device.bundle.manifest.name)
-        self.metrics.follow_link(estimate, lambda: link.is_up)
+        self.metrics.follow_link(estimate.belief.rate, lambda: estimate.trip.base_s, lambda: link.is_up)
         self.listeners: list[Callable[[Result], None]] = []  # told of each result, on the event loop
         self._device = device
         self._strategy = strategy or Adaptive(device.bundle, config)

@@ -67,7 +67,7 @@ class Outlook:
 
 
 class LinkEstimate:
-    """One link of one device. Its parts (belief, noise, ..) say what they knew at the last weighing, from any thread."""
+    """One link of one device. Its parts (belief, trip, ..) say what they knew at the last weighing, from any thread."""
 
     def __init__(self) -> None:
         self.belief = Belief()
