@@ -46,6 +46,7 @@ from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind
+WEIGH_AFTER_S = 0.005  # what a reply says of the link, where no frame that follows asks for it or waits meanwhile
 
 
 class AsyncClient:
@@ -68,7 +69,7 @@ class AsyncClient:
         self.config = config
         self.stream_id = stream
         self.metrics = metrics or DeviceMetrics(device.bundle.manifest.name)
-        self.metrics.follow_link(estimate, lambda: link.is_up)
+        self.metrics.follow_link(estimate.belief.rate, lambda: estimate.trip.base_s, lambda: link.is_up)
         self.listeners: list[Callable[[Result], None]] = []  # told of each result, on the event loop
         self._device = device
         self._strategy = strategy or Adaptive(device.bundle, config)
@@ -247,6 +248,7 @@ class AsyncClient:
         pending.sending = self.link.send(
             frame, pending.deadline_at, lambda sent, reply: self._hear(pending, sent, reply)
         )
+        self._loop.call_soon(self.estimate.weigh)  # once the frame has gone: until its reply there is time
         reply = await pending.sending.reply
         if self.config.deltas:
             self._refer(pending.seq, encoded, reply)
@@ -269,6 +271,7 @@ class AsyncClient:
             self.estimate.served(server_s, sending.replied_at - sending.sent_at)
         else:
             self.estimate.replied(sending.link_bytes, sending.sent_at, sending.replied_at, server_s)
+        self._loop.call_later(WEIGH_AFTER_S, self.estimate.weigh)
         least = pending.choice.least_chunks if pending.choice else 0
         if reply.error is None and 0 < least <= reply.chunks:
             pending.best = reply
@@ -306,7 +309,7 @@ class AsyncClient:
         return pending.result(self.bundle.manifest, source, pending.looked.answer, self._loop.time())
 
     def _remote(self, pending: Pending, reply: Reply) -> Result:
-        answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.round_trip_s)
+        answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.trip.base_s)
         result = pending.result(self.bundle.manifest, "remote", answer, self._loop.time(), timings)
         if reply.chunks:
             result = replace(result, width=self.bundle.manifest.seam.widths[reply.chunks - 1])
