@@ -97,7 +97,7 @@ CLAIMS: dict[str, Described] = {
         "The same with the first 300 of the scenes' test photographs, which are like those that gate and exits are "
         "certified on.",
         "splitrt demo --images DIR",
-        beside="A third of the photographs hold a building or a street. One run: whom the outage hits is chance.",
+        beside="A third of the photographs hold a building or a street. One run: which of them the outage hits is chance.",
     ),
     "frame": Described(
         asks="What the runtime itself costs a frame, on an idle loopback.",
@@ -590,7 +590,7 @@ CLAIMS: dict[str, Described] = {
                 what="persons: positives kept",
                 form=PERCENT,
                 sense="at least",
-                bound=0.9,
+                bound=0.99,
                 why="certified recall",
             ),
             Figure(key="person.negatives_stopped", what="persons: negatives stopped", form=PERCENT),
@@ -610,7 +610,7 @@ CLAIMS: dict[str, Described] = {
                 why="target",
             ),
         ),
-        beside="The person filter keeps its promise by stopping next to nothing: it is no use yet. The audio figures "
+        beside="The person filter keeps its promise by stopping nothing on COCO: it is no use yet. The audio figures "
         "are optimistic, because its design and its level were chosen by results on the same four speakers.",
     ),
     "serve": Described(
