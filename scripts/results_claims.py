@@ -97,7 +97,7 @@ CLAIMS: dict[str, Described] = {
         "The same with the first 300 of the scenes' test photographs, which are like those that gate and exits are "
         "certified on.",
         "splitrt demo --images DIR",
-        beside="A third of the photographs hold a building or a street. One run: which of them the outage hits is chance.",
+        beside="A third of them hold a building or a street. One run: which of them the outage hits is chance.",
     ),
     "frame": Described(
         asks="What the runtime itself costs a frame, on an idle loopback.",
