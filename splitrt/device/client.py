@@ -21,19 +21,18 @@ from dataclasses import replace
 from typing import Any
 
 from splitrt.bundle import Bundle
-from splitrt.codec.payload import Codec
 from splitrt.config import ClientConfig
 from splitrt.device.feed import feed
 from splitrt.device.lane import Lane, Looking
-from splitrt.device.link import Link, Sending
-from splitrt.device.local import Device, Encoded, Reference
+from splitrt.device.link import Link
+from splitrt.device.local import Device
 from splitrt.device.pending import Pending
 from splitrt.device.result import Result, Source
+from splitrt.device.sender import Sender
 from splitrt.device.strategy import Adaptive, Strategy
 from splitrt.errors import (
     ClientClosed,
     DeadlineExceeded,
-    FrameTooLarge,
     InvalidInput,
     LinkLost,
     Overloaded,
@@ -42,11 +41,10 @@ from splitrt.errors import (
 from splitrt.metrics import DeviceMetrics
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
+from splitrt.rpc.messages import Reply
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind
-WEIGH_AFTER_S = 0.005  # what a reply says of the link, where no frame that follows asks for it or waits meanwhile
 
 
 class AsyncClient:
@@ -75,7 +73,7 @@ class AsyncClient:
         self._strategy = strategy or Adaptive(device.bundle, config)
         if isinstance(self._strategy, Adaptive) and self._strategy.audit is not None:
             self.metrics.follow(self._strategy.audit)
-        self._tables = tables_prefix(device.bundle.tables.digest())
+        self._sender = Sender(device, link, estimate, has_deltas=config.deltas)
         self._seq = itertools.count(1)
         self._waiting: deque[Pending] = deque()
         self._running: set[Pending] = set()
@@ -202,7 +200,7 @@ class AsyncClient:
                 encoded = await self._lane.encode(pending.frame, looked, choice) if choice else None
             if encoded is None:
                 break
-            reply = await self._send(pending, encoded)
+            reply = await self._sender.send(pending, encoded)
             if reply.error is None:
                 if pending.choice is not None:
                     self._strategy.ended(pending.choice, True)
@@ -225,56 +223,6 @@ class AsyncClient:
         left_s = pending.deadline_at - now - before_s
         pending.choice = self._strategy.choose(self.estimate, left_s, self.link.in_flight(now))
         return pending.choice
-
-    async def _send(self, pending: Pending, encoded: Encoded) -> Reply:
-        pending.encoded = encoded
-        codec, payloads, back, difference = encoded.codec, encoded.payloads, 0, encoded.difference
-        # A frame that is sent again may have been overtaken, and after many exits the reference lies too far back.
-        if difference is not None and 0 < pending.seq - difference.reference_seq <= MOST_BACK:
-            codec, payloads, back = Codec.DELTA, (difference.payload,), pending.seq - difference.reference_seq
-        frame = Frame(
-            seq=pending.seq,
-            width=encoded.width,
-            bits=encoded.bits,
-            codec=codec,
-            deadline_ms=0,
-            tables=self._tables,
-            payloads=payloads,
-            back=back,
-        )
-        most = self.link.max_payload_bytes
-        if frame.payload_bytes > most:
-            raise FrameTooLarge(f"payload must be at most {most} bytes for this server, got {frame.payload_bytes}")
-        pending.sending = self.link.send(
-            frame, pending.deadline_at, lambda sent, reply: self._hear(pending, sent, reply)
-        )
-        self._loop.call_soon(self.estimate.weigh)  # once the frame has gone: until its reply there is time
-        reply = await pending.sending.reply
-        if self.config.deltas:
-            self._refer(pending.seq, encoded, reply)
-        return reply
-
-    def _refer(self, seq: int, encoded: Encoded, reply: Reply) -> None:
-        """Frames to come may be differences to an answered one; after anything else the next is a key frame."""
-        self._device.reference = None
-        if reply.error is None and encoded.symbols_KHW is not None:
-            self._device.reference = Reference(
-                seq=seq, width=encoded.width, bits=encoded.bits, symbols_KHW=encoded.symbols_KHW
-            )
-
-    def _hear(self, pending: Pending, sending: Sending, reply: Reply) -> None:
-        """Every reply is a sample, also one that came too late for its frame; an answer of some chunks is kept."""
-        if sending.sent_at is None or sending.replied_at is None:
-            return
-        server_s = reply.queue_s + reply.decode_s + reply.tail_s
-        if sending.is_acked:
-            self.estimate.served(server_s, sending.replied_at - sending.sent_at)
-        else:
-            self.estimate.replied(sending.link_bytes, sending.sent_at, sending.replied_at, server_s)
-        self._loop.call_later(WEIGH_AFTER_S, self.estimate.weigh)
-        least = pending.choice.least_chunks if pending.choice else 0
-        if reply.error is None and 0 < least <= reply.chunks:
-            pending.best = reply
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 

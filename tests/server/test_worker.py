@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from splitrt.bundle import Bundle
-from splitrt.codec import bitpack, pixels
-from splitrt.codec.payload import Codec, encode_delta
+from splitrt.codec import bitpack, delta, pixels
+from splitrt.codec.payload import Codec
 from splitrt.codec.pixels import to_jpeg
 from splitrt.codec.quantise import dequantise, quantise
 from splitrt.device.head import OnnxHead
@@ -138,7 +138,7 @@ def difference(device: Device, frame_HWC: UInt8, to_HWC: UInt8) -> Work:
     symbols = device.encode(device.look(frame_HWC), 8, 4).symbols_KHW
     assert reference is not None
     assert symbols is not None
-    payloads = (encode_delta(symbols, reference, 4),)
+    payloads = (delta.encode(symbols, reference, 4),)
     plain = work(device, frame_HWC, 8, 4)
     return replace(plain, codec=Codec.DELTA, payloads=payloads, reference_ZHW=reference)
 
