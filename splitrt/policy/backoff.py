@@ -44,11 +44,9 @@ PLAIN = Pace()  # nothing is known of the link
 
 def pace_of(estimate: LinkEstimate, in_flight: InFlight) -> Pace:
     """By what is believed at the connection's end, with what was on its way then; the estimate not told of it yet."""
+    outage = float(estimate.outlook(in_flight).mass_N[0])  # first: all that was heard is weighed with it
     trip_s = estimate.round_trip_s if estimate.trip.is_known else FIRST_S
-    return Pace(
-        first_s=min(max(FIRST_S, trip_s), LATEST_FIRST_S),
-        outage=min(max(0.0, float(estimate.outlook(in_flight).mass_N[0])), 1.0),
-    )
+    return Pace(first_s=min(max(FIRST_S, trip_s), LATEST_FIRST_S), outage=min(max(0.0, outage), 1.0))
 
 
 def delay_s(
