@@ -695,7 +695,7 @@ CLAIMS: dict[str, Described] = {
             ),
             Figure(key="acceptance_stories", what="tokens a round with drafts of four, stories260K"),
             Figure(key="acceptance_moa", what="the same on `shakespeare`, drafter that sees states"),
-            Figure(key="acceptance_independent", what="an independent one, as dear, trained alike (`control`)"),
+            Figure(key="acceptance_independent", what="an independent one, the bundle's own, as dear, trained alike"),
             Figure(
                 key="acceptance_difference_95.0",
                 what="the first less the second: lower end of the 95 % interval",
@@ -703,7 +703,6 @@ CLAIMS: dict[str, Described] = {
                 bound=0.0,
                 why="target",
             ),
-            Figure(key="acceptance_draft", what="the bundle's own, as large, trained less (`draft`)"),
             Figure(key="acceptance_moa_without_states", what="the one that sees states, without them"),
             Figure(key="state_bytes_per_token", what="bytes of state a verified token", form="{:.0f}"),
             Figure(key="nats_alone", what="nats a token of words said alone in an outage, under the target"),
