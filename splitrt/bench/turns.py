@@ -99,10 +99,10 @@ def _round(
 ) -> tuple[float, int, int]:
     """(when its verdict is there, tokens said by then, tokens of the next draft that are made already)."""
     most = min(LONGEST, len(told.tokens) - place - 1)
-    nodes = _length(told, place, most, length, pace, least_confidence)
+    drafted, nodes = _draft(told, place, most, ready, length, pace, least_confidence)
     if pace is not None:
         pace.drafted(costs.draft_s)
-    sent_at = at + max(0, nodes - ready) * costs.draft_s
+    sent_at = at + max(0, drafted - ready) * costs.draft_s
     server_s = costs.verify_s(nodes)
     accepted = told.accepted(place, nodes)
     back_at = profile.down(profile.up(sent_at, up_size(nodes)) + server_s, down_size(accepted))
@@ -117,25 +117,28 @@ def _round(
     said = min(accepted + 1, len(told.tokens) - place)
     course.said(said, back_at)
     guessed = accepted == nodes and place + nodes < len(told.met) and told.met[place + nodes]
-    made = int((back_at - sent_at) / max(costs.draft_s, 1e-9)) - 1 if guessed else 0
-    return back_at, place + said, max(0, min(made, nodes))
+    if not guessed:
+        return back_at, place + said, 0
+    usual = length if pace is None else pace.plan(LONGEST).length
+    made = max(drafted, min(drafted + int((back_at - sent_at) / max(costs.draft_s, 1e-9)), 2 * (usual or 0) + 1))
+    return back_at, place + said, max(0, made - nodes - 1)
 
 
-def _length(told: Told, place: int, most: int, length: int | None, pace: Pace | None, least_confidence: float) -> int:
+def _draft(
+    told: Told, place: int, most: int, ready: int, length: int | None, pace: Pace | None, least_confidence: float
+) -> tuple[int, int]:
+    """Tokens that are drafted by the time the round is sent, `ready` of them before; and how many of them are sent."""
     if length is not None:
-        nodes, product = min(length, most), 1.0
-        for node in range(nodes if least_confidence else 0):
-            product = told.confidences[place + node]
-            if product < least_confidence:
-                return node
-        return nodes
+        most = min(length, most)
+        unsure = (node for node in range(most) if told.confidences[place + node] < least_confidence)
+        nodes = min(most, next(unsure, most) + 1)
+        return max(ready, nodes), nodes
     assert pace is not None
-    plan, reach = pace.plan(most), 1.0
-    for node in range(plan.length):
-        reach *= pace.chance(told.confidences[place + node])
-        if node and reach < plan.least_reach:
-            return node
-    return plan.length
+    plan, chances = pace.plan(LONGEST), pace.chances(told.confidences[place : place + most])
+    drafted = min(ready, most)
+    while drafted < most and plan.goes_on(chances[:drafted]):
+        drafted += 1
+    return max(ready, drafted), plan.sent(chances[:drafted])
 
 
 def _learn(
@@ -233,9 +236,9 @@ def _stretch(
     return there_at, place
 
 
-def run(way: Way, texts: Sequence[Told], profile: Profile, costs: Costs) -> list[Course]:
-    """One text after the other, a second between them."""
-    at, courses = 0.0, []
+def run(way: Way, texts: Sequence[Told], profile: Profile, costs: Costs, at: float = 0.0) -> list[Course]:
+    """One text after the other, a second between them, the first at `at`."""
+    courses: list[Course] = []
     for told in texts:
         courses.append(way(told, profile, costs, at))
         at = courses[-1].ended_at + 1.0

@@ -37,7 +37,7 @@ def _ways() -> dict[str, Callable[[], Way]]:
 def simulate(regime: str, costs: Costs, told: Sequence[Told]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for profile in PROFILES:
-        here = {name: _row(regime, name, way(), told, profile, costs) for name, way in _ways().items()}
+        here = {name: _row(regime, name, make, told, profile, costs) for name, make in _ways().items()}
         fixed = min((row for name, row in here.items() if name in FIXED), key=lambda row: row["token_ms"])
         modes = min(
             row["token_ms"] for name, row in here.items() if name not in ("auto", "split") and name not in HOPED
@@ -50,8 +50,11 @@ def simulate(regime: str, costs: Costs, told: Sequence[Told]) -> list[dict[str, 
     return rows
 
 
-def _row(regime: str, name: str, way: Way, told: Sequence[Told], profile: Profile, costs: Costs) -> dict[str, Any]:
-    courses = run(way, told, profile, costs)
+def _row(
+    regime: str, name: str, make: Callable[[], Way], told: Sequence[Told], profile: Profile, costs: Costs
+) -> dict[str, Any]:
+    starts = profile.starts()
+    courses = [course for at in starts for course in run(make(), told, profile, costs, at)]
     tokens = sum(course.tokens for course in courses)
     times = [1e3 * course.token_s for course in courses]
     lengths = [length for course in courses for length in course.drafted]
@@ -67,9 +70,9 @@ def _row(regime: str, name: str, way: Way, told: Sequence[Told], profile: Profil
         "up_bytes_per_token": sum(course.up_bytes for course in courses) / tokens,
         "down_bytes_per_token": sum(course.down_bytes for course in courses) / tokens,
         "server_ms_per_token": 1e3 * sum(course.server_s for course in courses) / tokens,
-        "stalled_s": sum(course.stalled_s for course in courses),
-        "provisional": sum(course.provisional for course in courses),
-        "retracted": sum(course.retracted for course in courses),
+        "stalled_s": sum(course.stalled_s for course in courses) / len(starts),
+        "provisional": sum(course.provisional for course in courses) / len(starts),
+        "retracted": sum(course.retracted for course in courses) / len(starts),
         "mean_length": float(np.mean(lengths)) if lengths else None,
     }
 

@@ -64,8 +64,9 @@ class Pace:
     def plan(self, most: int) -> Plan:
         return plan(self.reach.curve(), self.costs(), most)
 
-    def chance(self, confidence: float) -> float:
-        return self._calibration.chance(confidence)
+    def chances(self, confidences: Sequence[float]) -> list[float]:
+        """That tokens of these confidences stand, each where those before it do."""
+        return [self._calibration.chance(confidence) for confidence in confidences]
 
     def server_plan(self) -> Plan:
         """The server's own speculation: the round trip is not in it."""

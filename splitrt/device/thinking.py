@@ -33,9 +33,9 @@ class Thinking:
         """The next round's, of at most `most` tokens in depth. alone: all that was guessed meanwhile goes into it."""
         if self._wish.branches > 1 and not alone and isinstance(self._drafter, ModelDrafter):
             return await self._tree(self._drafter, committed, most)
-        while len(self.guess) < self._wanted(most, alone=alone) and await self._step(committed):
+        while self._goes_on(most, alone=alone) and await self._step(committed):
             pass
-        ids = self.guess.ids[: self._wanted(most, alone=alone)]
+        ids = self.guess.ids[: self._sent(most, alone=alone)]
         return Draft(tuple(ids), tuple(range(-1, len(ids) - 1)), tuple(self.guess.confidences[: len(ids)]))
 
     async def ahead(self, committed: Sequence[int], shown: int, room: int, *, alone: bool) -> bool:
@@ -49,21 +49,28 @@ class Thinking:
             most = 0
         else:
             wanted = self._wish.draft_tokens
-            most = 2 * (self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted)
+            length = self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted
+            most = 2 * length + 1  # the draft under way, the target's own token behind it, and the next draft
         return len(self.guess) < min(most, room) and await self._step(committed)
 
-    def _wanted(self, most: int, *, alone: bool) -> int:
+    def _goes_on(self, most: int, *, alone: bool) -> bool:
+        """Whether the next round's draft is worth a further token."""
+        fixed = self._wish.draft_tokens
+        if alone or fixed is not None:
+            return len(self.guess) < min(most, fixed or 0)
+        if len(self.guess) >= min(most, LONGEST_DRAFT):
+            return False
+        return self._pace.plan(LONGEST_DRAFT).goes_on(self._pace.chances(self.guess.confidences))
+
+    def _sent(self, most: int, *, alone: bool) -> int:
+        """How much of the guess goes into the next round."""
         fixed = self._wish.draft_tokens
         if alone:
-            return min(most, max(len(self.guess), fixed or 0))
+            return most
         if fixed is not None:
             return min(most, fixed)
-        plan, reach = self._pace.plan(min(most, LONGEST_DRAFT)), 1.0
-        for length, confidence in enumerate(self.guess.confidences[: plan.length]):
-            reach *= self._pace.chance(confidence)
-            if length and reach < plan.least_reach:
-                return min(most, length)
-        return min(most, plan.length)
+        chances = self._pace.chances(self.guess.confidences[: min(most, LONGEST_DRAFT)])
+        return self._pace.plan(LONGEST_DRAFT).sent(chances)
 
     async def _tree(self, drafter: ModelDrafter, committed: Sequence[int], most: int) -> Draft:
         fixed = self._wish.draft_tokens

@@ -3,14 +3,18 @@
     seconds a token = (fixed + length * node + drafting that no wait hides) / (1 + sum of reach)
 
 `reach[j]` is the chance that the first j+1 tokens of a draft are all accepted, as measured (acceptance is not
-geometric: the head of the curve is heavy). A further token pays while the chance that it is reached is above
-node / (seconds a token); with a drafter's own confidences the same bound stops a draft earlier where it is unsure.
+geometric: the head of the curve is heavy). A further token pays while the chance that it is reached is above its own
+seconds / (seconds a token). With a drafter's own confidences that chance is known better, so the same bound ends one
+draft before the best length and another behind it; a token that is drafted already costs its place in the pass alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from math import prod
+from operator import mul
 
 DECAY = 0.98  # a round of what was seen before
 PRIOR = 0.6  # acceptance of a token before anything was seen
@@ -31,9 +35,23 @@ class RoundCosts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    length: int
+    length: int  # the best, were all drafts as long
     token_s: float  # expected seconds a token
-    least_reach: float  # a token less likely to be reached than this does not pay
+    least_drafted: float = 1.0  # a token less likely to be reached than this is not worth drafting
+    least_sent: float = 1.0  # nor, drafted, sending
+    steps: tuple[float, ...] = ()  # the chance that a token stands where all before it do, by depth
+
+    def goes_on(self, chances: Sequence[float]) -> bool:
+        """Whether a token behind those that stand with these chances is worth drafting."""
+        depth = len(chances)
+        if not depth or not self.length:
+            return self.length > 0
+        return depth < len(self.steps) and prod(chances) * self.steps[depth] >= self.least_drafted
+
+    def sent(self, chances: Sequence[float]) -> int:
+        """How many tokens of a draft that stand with these chances are worth sending."""
+        reached = accumulate(chances, mul)
+        return sum(depth == 0 or reach >= self.least_sent for depth, reach in enumerate(reached)) if self.length else 0
 
 
 class Reach:
@@ -117,7 +135,7 @@ def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> 
     While a verdict is awaited the drafter goes on behind the draft: where the whole of it is accepted and the token
     after it was guessed too, the next draft is there already.
     """
-    best = Plan(length=0, token_s=costs.fixed_s, least_reach=1.0)
+    best = Plan(length=0, token_s=costs.fixed_s)
     tokens = 1.0
     for length in range(1, min(most, len(reach)) + 1):
         tokens += reach[length - 1]
@@ -127,6 +145,11 @@ def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> 
         hidden_s = ahead * min(drafting_s, waited_s)
         token_s = (waited_s + drafting_s - hidden_s) / tokens
         if token_s < best.token_s:
-            least = min(1.0, (costs.node_s + costs.draft_s) / token_s)
-            best = Plan(length=length, token_s=token_s, least_reach=least)
-    return best
+            best = Plan(length=length, token_s=token_s)
+    steps = [reach[0], *(after / before if before else 0.0 for before, after in pairwise(reach))]
+    return replace(
+        best,
+        least_drafted=min(1.0, (costs.node_s + costs.draft_s) / best.token_s),
+        least_sent=min(1.0, costs.node_s / best.token_s),
+        steps=tuple(steps[:most]),
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
@@ -37,7 +39,7 @@ def test_a_draft_that_stands_is_its_length_and_one_and_the_next_is_drafted_meanw
     (course,) = run(split(length), [ALWAYS], LINK, COSTS)
     assert course.calls == -(-60 // (length + 1))
     waits = 0.06 + 0.03 + length * 0.001
-    ready = min(length, int(waits / 0.01) - 1)
+    ready = min(length, int(waits / 0.01) - 1)  # one is the target's own, guessed
     rounds = course.calls
     expected = length * 0.01 + rounds * waits + (rounds - 1) * (length - ready) * 0.01
     assert course.ended_at == pytest.approx(expected, rel=0.03)
@@ -69,6 +71,21 @@ def test_an_outage_holds_what_is_on_its_way_and_the_device_speaks_meanwhile() ->
     (silent,) = run(split(2, alone=False), [ALWAYS], broken, COSTS)
     assert silent.provisional == 0
     assert silent.stalled_s > held.stalled_s
+
+
+def test_ways_that_are_nearly_alike_meet_outages_alike() -> None:
+    """Of one start, the luck of a moment; over all starts, a way's own time."""
+    broken = Profile(name="broken", rtt_ms=60, up_mbit=FAST, down_mbit=FAST, outage_every_s=20, outage_s=3)
+    assert LINK.starts() == (0.0,)
+
+    def mean_s(pass_s: float, starts: tuple[float, ...]) -> float:
+        costs = replace(COSTS, pass_s=pass_s)
+        courses = [course for at in starts for course in run(server_alone(0), [ALWAYS] * 16, broken, costs, at)]
+        return sum(course.token_s for course in courses) / len(courses)
+
+    ratios = [mean_s(0.0051, (at,)) / mean_s(0.005, (at,)) for at in broken.starts()]
+    assert 1 < mean_s(0.0051, broken.starts()) / mean_s(0.005, broken.starts()) < 1.03
+    assert max(ratios) > 1.1
 
 
 def test_the_router_takes_what_is_fastest_and_a_drafter_that_is_never_right_is_left_out() -> None:

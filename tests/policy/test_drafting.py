@@ -32,7 +32,7 @@ def test_no_other_length_is_expected_to_be_faster(chance: float, fixed: float, n
     chosen = plan(reach, costs, MOST_LENGTH - 1)
     assert chosen.token_s == pytest.approx(token_s(chosen.length, reach, costs))
     assert all(token_s(length, reach, costs) >= chosen.token_s - 1e-12 for length in range(MOST_LENGTH))
-    assert 0 <= chosen.least_reach <= 1
+    assert 0 <= chosen.least_sent <= chosen.least_drafted <= 1
 
 
 @given(chance=st.floats(0.3, 0.95), node=st.floats(1e-4, 0.02), near=SECONDS, more=st.floats(1, 100))
@@ -50,6 +50,23 @@ def test_lengths_are_those_of_the_published_closed_form() -> None:
     reach = [one if depth < 20 else 0.0 for depth, one in enumerate(geometric(0.8))]
     costs = RoundCosts(fixed_s=0.13, node_s=0.0105, draft_s=0)
     assert plan(reach, costs).length == 6
+
+
+@given(chance=st.floats(0.4, 0.9), fixed=st.floats(0.01, 0.5), node=st.floats(1e-4, 0.01), draft=st.floats(0, 0.02))
+def test_drafts_as_sure_as_the_mean_are_of_the_best_length_surer_ones_longer_and_unsure_ones_end(
+    chance: float, fixed: float, node: float, draft: float
+) -> None:
+    chosen = plan(geometric(chance), RoundCosts(fixed_s=fixed, node_s=node, draft_s=draft))
+
+    def drafted(step: float) -> int:
+        return next(depth for depth in range(MOST_LENGTH + 1) if not chosen.goes_on([step] * depth))
+
+    assert abs(drafted(chance) - chosen.length) <= 1 + 0.35 * chosen.length  # what is drafted ahead is not in the rule
+    assert drafted(1.0) >= drafted(chance) >= drafted(chance / 2)
+    assert drafted(0.0) == min(1, chosen.length)
+    chances = [chance] * drafted(chance)
+    assert chosen.sent(chances) == len(chances)  # what was worth drafting is worth sending
+    assert chosen.sent([*chances, 0.0]) == len(chances)
 
 
 def test_a_drafter_that_costs_more_than_a_round_is_not_used() -> None:
