@@ -24,7 +24,7 @@ from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
 from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
-from splitrt.rpc.speculation import Opened
+from splitrt.rpc.rounds import Opened
 from splitrt.server.verifier import MAX_NODES, Verifier
 
 KEY = ("bench", bytes(16))

@@ -14,7 +14,8 @@ from splitrt.bench.profiles import Costs, Profile
 from splitrt.bench.stories import Told
 from splitrt.device.pace import Pace
 from splitrt.policy.modes import Mode
-from splitrt.rpc.speculation import Round, Verdict, link_bytes, round_to_wire, verdict_to_wire
+from splitrt.rpc.rounds import Round, Verdict
+from splitrt.rpc.speculation import link_bytes, round_to_wire, verdict_to_wire
 
 LONGEST = 48
 RECONSIDER = 16

@@ -29,7 +29,7 @@ from splitrt.language.text import Text
 from splitrt.language.tokens import Tokenizer
 from splitrt.policy.modes import Mode
 from splitrt.policy.patience import Patience
-from splitrt.rpc.speculation import SESSION_BYTES, Opening, Round, Verdict, check_verdict
+from splitrt.rpc.rounds import SESSION_BYTES, Opening, Round, Verdict, check_verdict
 
 RECONSIDER = 16  # tokens that the server says alone before its way is compared with others again
 

@@ -29,17 +29,8 @@ from splitrt.errors import (
 )
 from splitrt.policy.backoff import delay_s
 from splitrt.rpc import status
-from splitrt.rpc.speculation import (
-    Opened,
-    Opening,
-    Round,
-    Verdict,
-    from_verifier,
-    link_bytes,
-    open_stub,
-    opening_to_wire,
-    round_to_wire,
-)
+from splitrt.rpc.rounds import Opened, Opening, Round, Verdict
+from splitrt.rpc.speculation import from_verifier, link_bytes, open_stub, opening_to_wire, round_to_wire
 
 FATAL = (ConfigError, Unauthenticated, VersionMismatch, ModelNotFound, InvalidInput)
 MOST_ARRIVED = 1024  # verdicts that nobody took: more are a server's fault, and the oldest go

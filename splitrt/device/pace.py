@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from splitrt.policy.drafting import Calibration, PassCost, Plan, Reach, RoundCosts, plan
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.modes import Mode, Router
-from splitrt.rpc.speculation import MOST_DRAFTED, Round, Verdict
+from splitrt.rpc.rounds import MOST_DRAFTED, Round, Verdict
 
 NODE_BYTES = 4  # of a chain's node on the link: its id
 SERVER_DRAFT_SHARE = 0.05  # of a pass that a draft's token takes on the server: hoped, so that it is tried

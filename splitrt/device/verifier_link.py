@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from splitrt.errors import SplitError
-from splitrt.rpc.speculation import Opened, Round, Verdict, link_bytes, round_to_wire, verdict_to_wire
+from splitrt.rpc.rounds import Opened, Round, Verdict
+from splitrt.rpc.speculation import link_bytes, round_to_wire, verdict_to_wire
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from splitrt.config import ServerConfig
 from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError, VersionGone
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import speculation, status
-from splitrt.rpc.speculation import Opening, Verdict
+from splitrt.rpc.rounds import Opening, Verdict
 from splitrt.server.targets import Targets
 from splitrt.server.uses import Uses
 

@@ -13,16 +13,8 @@ from splitrt.config import ServerConfig
 from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc import status
-from splitrt.rpc.speculation import (
-    Opening,
-    Round,
-    Servicer,
-    Verdict,
-    from_drafter,
-    opened_to_wire,
-    refused,
-    verdict_to_wire,
-)
+from splitrt.rpc.rounds import Opening, Round, Verdict
+from splitrt.rpc.speculation import Servicer, from_drafter, opened_to_wire, refused, verdict_to_wire
 from splitrt.server.sessions import Key
 from splitrt.server.uses import Uses
 

@@ -25,7 +25,7 @@ from splitrt.language.moa import MoaDrafter  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.text import Stop, Text  # noqa: E402
-from splitrt.rpc.speculation import Opened, Verdict  # noqa: E402
+from splitrt.rpc.rounds import Opened, Verdict  # noqa: E402
 from splitrt.server.verifier import MAX_NODES, Verifier  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
