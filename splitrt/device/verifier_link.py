@@ -18,16 +18,22 @@ T = TypeVar("T")
 class VerifierLink(Protocol):
     """An async context manager: the link is kept up inside it."""
 
-    connections: int  # made so far: another one has forgotten the rounds of those before
     up_bytes: int
     down_bytes: int
-    last_error: SplitError | None
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    @property
+    def connections(self) -> int:
+        """Made so far: another one has forgotten the rounds of those before."""
+        ...
+
+    @property
+    def last_error(self) -> SplitError | None: ...
 
     @property
     def opened(self) -> Opened | None:
