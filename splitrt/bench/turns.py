@@ -69,77 +69,134 @@ def down_size(path: int, tokens: int = 1) -> int:
     return link_bytes(verdict_to_wire(verdict))
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A round on its way. drafted: tokens guessed by the time it was sent, of which it holds the first `nodes`."""
+
+    nodes: int
+    drafted: int
+    sent_at: float
+    done_at: float  # by the server
+    back_at: float
+
+
+@dataclass(slots=True)
+class _Turn:
+    """Between two rounds: now, tokens said, tokens of the next draft that are made, and the round that is hoped for."""
+
+    at: float
+    place: int = 0
+    ready: int = 0
+    hoped: _Flight | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Drafting:
+    """Drafts of a fixed length, ended by a token below a confidence, and so many rounds at once; or the policy's."""
+
+    length: int | None = None
+    pace: Pace | None = None
+    least_confidence: float = 0.0
+    in_flight: int = 1
+
+    def usual(self) -> int:
+        return self.pace.plan(LONGEST).length if self.pace is not None else self.length or 0
+
+    def at_once(self) -> int:
+        return self.pace.plan(LONGEST).in_flight if self.pace is not None else self.in_flight
+
+    def draft(self, confidences: Sequence[float], ready: int) -> tuple[int, int]:
+        """Tokens that are drafted by the time a round is sent, `ready` of them before; how many of them are sent.
+
+        confidences: of the tokens that there is room for.
+        """
+        most = len(confidences)
+        if self.pace is None:
+            most = min(self.length or 0, most)
+            unsure = (node for node in range(most) if confidences[node] < self.least_confidence)
+            nodes = min(most, next(unsure, most) + 1)
+            return max(ready, nodes), nodes
+        plan, chances = self.pace.plan(LONGEST), self.pace.chances(confidences)
+        drafted = min(ready, most)
+        while drafted < most and plan.goes_on(chances[:drafted]):
+            drafted += 1
+        return max(ready, drafted), plan.sent(chances[:drafted])
+
+
 def split(
-    length: int | None = None, pace: Pace | None = None, least_confidence: float = 0.0, *, alone: bool = True
+    length: int | None = None,
+    pace: Pace | None = None,
+    least_confidence: float = 0.0,
+    *,
+    in_flight: int = 1,
+    alone: bool = True,
 ) -> Way:
     """Drafts of a fixed length, or of the policy's. alone: the device goes on in an outage."""
+    drafting = _Drafting(length=length, pace=pace, least_confidence=least_confidence, in_flight=in_flight)
 
     def way(told: Told, profile: Profile, costs: Costs, at: float) -> Course:
-        course, place, ready = Course(at), 0, 0
-        while place < len(told.tokens):
-            at, place, ready = _round(
-                told, profile, costs, at, place, ready, length, pace, least_confidence, course, alone
-            )
+        course, turn = Course(at), _Turn(at)
+        while turn.place < len(told.tokens):
+            turn = _round(told, profile, costs, turn, drafting, course, alone=alone)
         return course
 
     return way
 
 
 def _round(
+    told: Told, profile: Profile, costs: Costs, turn: _Turn, drafting: _Drafting, course: Course, *, alone: bool
+) -> _Turn:
+    place, pace = turn.place, drafting.pace
+    here = turn.hoped or _sent(told, profile, costs, place, turn.at, turn.ready, drafting, turn.at)
+    accepted = told.accepted(place, here.nodes)
+    course.calls += 1
+    course.up_bytes += up_size(here.nodes)
+    course.down_bytes += down_size(accepted)
+    course.server_s += costs.verify_s(here.nodes)
+    course.drafted.append(here.nodes)
+    behind = place + here.nodes + 1
+    is_met = accepted == here.nodes and behind <= len(told.met) and told.met[behind - 1]
+    hoped = None
+    if drafting.at_once() > 1 and behind < len(told.tokens) - 1:
+        # A hope is sent once there is none before it. Ready below 0: the token between the two is not guessed yet.
+        since, made = (here.sent_at, here.drafted) if turn.hoped is None else (turn.at, turn.ready)
+        hope = _sent(told, profile, costs, behind, since, made - here.nodes - 1, drafting, here.done_at)
+        if hope.sent_at < here.back_at and hope.nodes and is_met:
+            hoped = hope
+        elif hope.sent_at < here.back_at and hope.nodes:  # its bytes went for nothing
+            course.up_bytes += up_size(hope.nodes)
+            course.down_bytes += down_size(0, 0)
+    _wait(told, costs, place, max(turn.at, here.sent_at), here.back_at, course, alone)
+    if pace is not None:
+        pace.drafted(costs.draft_s)
+        server_s = costs.verify_s(here.nodes)
+        _learn(told, pace, place, here.nodes, accepted, server_s, here.sent_at, here.back_at)
+    said = min(accepted + 1, len(told.tokens) - place)
+    course.said(said, here.back_at)
+    if not is_met:
+        return _Turn(here.back_at, place + said)
+    made = here.drafted + int((here.back_at - here.sent_at) / max(costs.draft_s, 1e-9))
+    made = max(here.drafted, min(made, 2 * drafting.usual() + 1))
+    return _Turn(here.back_at, place + said, max(0, made - here.nodes - 1), hoped)
+
+
+def _sent(
     told: Told,
     profile: Profile,
     costs: Costs,
-    at: float,
     place: int,
+    at: float,
     ready: int,
-    length: int | None,
-    pace: Pace | None,
-    least_confidence: float,
-    course: Course,
-    alone: bool,
-) -> tuple[float, int, int]:
-    """(when its verdict is there, tokens said by then, tokens of the next draft that are made already)."""
-    most = min(LONGEST, len(told.tokens) - place - 1)
-    drafted, nodes = _draft(told, place, most, ready, length, pace, least_confidence)
-    if pace is not None:
-        pace.drafted(costs.draft_s)
+    drafting: _Drafting,
+    free_at: float,
+) -> _Flight:
+    """A round behind `place` tokens, drafted from `at` on; free_at: when the server is done with the one before."""
+    most = max(0, min(LONGEST, len(told.tokens) - place - 1))
+    drafted, nodes = drafting.draft(told.confidences[place : place + most], max(0, ready))
     sent_at = at + max(0, drafted - ready) * costs.draft_s
-    server_s = costs.verify_s(nodes)
-    accepted = told.accepted(place, nodes)
-    back_at = profile.down(profile.up(sent_at, up_size(nodes)) + server_s, down_size(accepted))
-    course.calls += 1
-    course.up_bytes += up_size(nodes)
-    course.down_bytes += down_size(accepted)
-    course.server_s += server_s
-    course.drafted.append(nodes)
-    _wait(told, costs, place, sent_at, back_at, course, alone)
-    if pace is not None:
-        _learn(told, pace, place, nodes, accepted, server_s, sent_at, back_at)
-    said = min(accepted + 1, len(told.tokens) - place)
-    course.said(said, back_at)
-    guessed = accepted == nodes and place + nodes < len(told.met) and told.met[place + nodes]
-    if not guessed:
-        return back_at, place + said, 0
-    usual = length if pace is None else pace.plan(LONGEST).length
-    made = max(drafted, min(drafted + int((back_at - sent_at) / max(costs.draft_s, 1e-9)), 2 * (usual or 0) + 1))
-    return back_at, place + said, max(0, made - nodes - 1)
-
-
-def _draft(
-    told: Told, place: int, most: int, ready: int, length: int | None, pace: Pace | None, least_confidence: float
-) -> tuple[int, int]:
-    """Tokens that are drafted by the time the round is sent, `ready` of them before; and how many of them are sent."""
-    if length is not None:
-        most = min(length, most)
-        unsure = (node for node in range(most) if told.confidences[place + node] < least_confidence)
-        nodes = min(most, next(unsure, most) + 1)
-        return max(ready, nodes), nodes
-    assert pace is not None
-    plan, chances = pace.plan(LONGEST), pace.chances(told.confidences[place : place + most])
-    drafted = min(ready, most)
-    while drafted < most and plan.goes_on(chances[:drafted]):
-        drafted += 1
-    return max(ready, drafted), plan.sent(chances[:drafted])
+    done_at = max(free_at, profile.up(sent_at, up_size(nodes))) + costs.verify_s(nodes)
+    back_at = profile.down(done_at, down_size(told.accepted(place, nodes)))
+    return _Flight(nodes, drafted, sent_at, done_at, back_at)
 
 
 def _learn(
@@ -196,15 +253,16 @@ def _pass(
 def routed(pace: Pace) -> Way:
     """What the client does by default: the way that is expected to be fastest, compared again every so often."""
 
+    drafting = _Drafting(pace=pace)
+
     def way(told: Told, profile: Profile, costs: Costs, at: float) -> Course:
-        course, place, ready = Course(at), 0, 0
-        while place < len(told.tokens):
+        course, turn = Course(at), _Turn(at)
+        while turn.place < len(told.tokens):
             mode = pace.mode(LONGEST)
             if mode == "split":
-                at, place, ready = _round(told, profile, costs, at, place, ready, None, pace, 0.0, course, True)
+                turn = _round(told, profile, costs, turn, drafting, course, alone=True)
             else:
-                at, place = _stretch(told, profile, costs, at, place, mode, pace, course)
-                ready = 0
+                turn = _Turn(*_stretch(told, profile, costs, turn.at, turn.place, mode, pace, course))
         return course
 
     return way

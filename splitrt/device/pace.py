@@ -58,7 +58,10 @@ class Pace:
         pass_s, node_s = self._pass.line()
         fixed_s = self.estimate.round_trip_s + pass_s
         return RoundCosts(
-            fixed_s=max(1e-4, fixed_s), node_s=node_s + NODE_BYTES / self.estimate.rate, draft_s=self._draft_s or 1e-3
+            fixed_s=max(1e-4, fixed_s),
+            pass_s=pass_s,
+            node_s=node_s + NODE_BYTES / self.estimate.rate,
+            draft_s=self._draft_s or 1e-3,
         )
 
     def plan(self, most: int) -> Plan:
@@ -73,7 +76,8 @@ class Pace:
         pass_s, node_s = self._pass.line()
         hoped_s = SERVER_DRAFT_SHARE * pass_s
         draft_s = max(0.0, hoped_s if self._server_draft_s is None else self._server_draft_s)
-        return plan(self.reach.curve(), RoundCosts(fixed_s=pass_s, node_s=node_s + draft_s, draft_s=0.0), MOST_DRAFTED)
+        costs = RoundCosts(fixed_s=pass_s, pass_s=pass_s, node_s=node_s + draft_s, draft_s=0.0)
+        return plan(self.reach.curve(), costs, MOST_DRAFTED)
 
     @property
     def server_length(self) -> int:
@@ -84,7 +88,9 @@ class Pace:
         if not self._pass.is_known:
             return self.router.mode
         alone = self.server_plan()
-        ways: dict[Mode, float] = {"split": self.plan(most).token_s, "stream": self._pass.line()[0]}
+        split = self.plan(most)
+        split_s = split.token_s if split.paired_s is None else split.paired_s
+        ways: dict[Mode, float] = {"split": split_s, "stream": self._pass.line()[0]}
         if alone.length:
             ways["server"] = alone.token_s
         return self.router.pick(ways)

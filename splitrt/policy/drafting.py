@@ -20,15 +20,17 @@ DECAY = 0.98  # a round of what was seen before
 PRIOR = 0.6  # acceptance of a token before anything was seen
 PRIOR_ROUNDS = 4.0
 MOST_LENGTH = 48
+HOPE_GAIN = 0.02  # a second round in flight must be better by this share: hopes that fail cost bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundCosts:
-    """Seconds. fixed: round trip, the server's queue and its cost of a pass; node: its cost of a further token and
-    the bytes of it; draft: the device's own, a token.
+    """Seconds. fixed: round trip, the server's queue and its cost of a pass, which is `pass`; node: its cost of a
+    further token and the bytes of it; draft: the device's own, a token.
     """
 
     fixed_s: float
+    pass_s: float
     node_s: float
     draft_s: float
 
@@ -37,9 +39,15 @@ class RoundCosts:
 class Plan:
     length: int  # the best, were all drafts as long
     token_s: float  # expected seconds a token
+    paired_s: float | None = None  # the same with two rounds at once; None where a second does not pay
     least_drafted: float = 1.0  # a token less likely to be reached than this is not worth drafting
     least_sent: float = 1.0  # nor, drafted, sending
     steps: tuple[float, ...] = ()  # the chance that a token stands where all before it do, by depth
+
+    @property
+    def in_flight(self) -> int:
+        """Rounds at once."""
+        return 1 if self.paired_s is None else 2
 
     def goes_on(self, chances: Sequence[float]) -> bool:
         """Whether a token behind those that stand with these chances is worth drafting."""
@@ -130,22 +138,20 @@ class PassCost:
 
 
 def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> Plan:
-    """The draft length of fewest seconds a token; 0 where drafting does not pay.
-
-    While a verdict is awaited the drafter goes on behind the draft: where the whole of it is accepted and the token
-    after it was guessed too, the next draft is there already.
+    """The draft length of fewest seconds a token, 0 where drafting does not pay; and two rounds at once where that is
+    faster at this length. Shorter drafts may be faster still of two rounds, at the price of more passes of the server,
+    which others wait for.
     """
     best = Plan(length=0, token_s=costs.fixed_s)
     tokens = 1.0
     for length in range(1, min(most, len(reach)) + 1):
         tokens += reach[length - 1]
         ahead = reach[length] if length < len(reach) else 0.0
-        drafting_s = length * costs.draft_s
-        waited_s = costs.fixed_s + length * costs.node_s
-        hidden_s = ahead * min(drafting_s, waited_s)
-        token_s = (waited_s + drafting_s - hidden_s) / tokens
+        token_s = _round_s(length, ahead, costs) / tokens
         if token_s < best.token_s:
-            best = Plan(length=length, token_s=token_s)
+            paired_s = _paired_round_s(length, ahead, costs) / tokens
+            pays = paired_s < (1 - HOPE_GAIN) * token_s
+            best = Plan(length=length, token_s=token_s, paired_s=paired_s if pays else None)
     steps = [reach[0], *(after / before if before else 0.0 for before, after in pairwise(reach))]
     return replace(
         best,
@@ -153,3 +159,25 @@ def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> 
         least_sent=min(1.0, costs.node_s / best.token_s),
         steps=tuple(steps[:most]),
     )
+
+
+def _round_s(length: int, ahead: float, costs: RoundCosts) -> float:
+    """Seconds a round, on average. ahead: the chance that it is accepted whole and the token behind it was guessed.
+
+    While a verdict is awaited the drafter goes on behind the draft: then the next draft is there already.
+    """
+    drafting_s, waited_s = length * costs.draft_s, costs.fixed_s + length * costs.node_s
+    return ahead * max(drafting_s, waited_s) + (1 - ahead) * (drafting_s + waited_s)
+
+
+def _paired_round_s(length: int, ahead: float, costs: RoundCosts) -> float:
+    """The same with a second round sent as soon as it is drafted.
+
+    Of rounds accepted one after the other, every second one ends as long behind the one before as it was sent behind
+    it, and the next takes what is left of its way.
+    """
+    drafting_s, waited_s = length * costs.draft_s, costs.fixed_s + length * costs.node_s
+    apart_s = max(drafting_s + costs.draft_s, costs.pass_s + length * costs.node_s)
+    left_s = max(apart_s, waited_s - apart_s)
+    met_s = min(max(drafting_s, waited_s), (apart_s + ahead * left_s) / (1 + ahead))
+    return ahead * met_s + (1 - ahead) * (drafting_s + waited_s)

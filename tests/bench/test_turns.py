@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from splitrt.bench.stories import Told  # noqa: E402
 from splitrt.bench.turns import down_size, routed, run, server_alone, split, up_size  # noqa: E402
 from splitrt.device.pace import Pace  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
+from splitrt.policy.drafting import RoundCosts, plan  # noqa: E402
 
 FAST = 1e6  # Mbit/s: bytes take no time
 LINK = Profile(name="link", rtt_ms=60, up_mbit=FAST, down_mbit=FAST)
@@ -59,6 +61,29 @@ def test_a_server_that_streams_pays_the_round_trip_once() -> None:
     (spoken,) = run(server_alone(4), [ALWAYS], LINK, COSTS)
     assert spoken.ended_at == pytest.approx(0.06 + 12 * (0.03 + 4 * 0.005), rel=1e-3)
     assert spoken.down_bytes == 12 * down_size(0, 5)
+
+
+def test_a_second_round_in_flight_halves_the_way_where_all_stand_and_costs_bytes_where_none_does() -> None:
+    far = replace(LINK, rtt_ms=400)
+    (one,), (two,) = (run(split(3, in_flight=rounds), [ALWAYS], far, COSTS) for rounds in (1, 2))
+    assert two.calls == one.calls
+    assert two.ended_at == pytest.approx((0.43 + 0.04) * two.calls / 2 + 0.43, rel=0.05)  # 40 ms: the next draft's
+    (one,), (two,) = (run(split(3, in_flight=rounds), [NEVER], far, COSTS) for rounds in (1, 2))
+    assert (two.calls, two.ended_at, two.server_s) == (one.calls, one.ended_at, one.server_s)
+    assert two.up_bytes > 1.9 * one.up_bytes
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.8])
+@pytest.mark.parametrize("rtt_ms", [30, 200])
+def test_the_policys_seconds_a_token_are_those_of_virtual_time(chance: float, rtt_ms: float) -> None:
+    draw, link, costs = random.Random(0), replace(LINK, rtt_ms=rtt_ms), replace(COSTS, draft_s=0.002)
+    text = told([draw.random() < chance for _ in range(4_000)])
+    reach = [chance ** (depth + 1) for depth in range(48)]
+    fixed_s = rtt_ms / 1e3 + costs.pass_s
+    chosen = plan(reach, RoundCosts(fixed_s=fixed_s, pass_s=costs.pass_s, node_s=costs.node_s, draft_s=costs.draft_s))
+    for in_flight, token_s in ((1, chosen.token_s), (2, chosen.paired_s)):
+        (course,) = run(split(chosen.length, in_flight=in_flight), [text], link, costs)
+        assert token_s is None or course.token_s == pytest.approx(token_s, rel=0.05)
 
 
 def test_an_outage_holds_what_is_on_its_way_and_the_device_speaks_meanwhile() -> None:

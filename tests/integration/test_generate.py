@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
-from language_pairs import MOA, TARGET, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
+from language_pairs import MOA, TARGET, Oracle, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from splitrt.cli import app  # noqa: E402
@@ -105,12 +105,30 @@ async def test_the_text_is_that_of_plain_decoding(temperature: float, bundle: La
             assert done.statistics.draft_bytes <= 8 * done.statistics.drafted + 64 * done.statistics.rounds
 
 
+async def test_two_rounds_in_flight_are_answered_in_one_way_of_the_link(bundle: LanguageBundle) -> None:
+    truth = plainly(bundle, Sampling(), 40)
+    took = {}
+    async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=60)) as link:
+        client = LanguageClient(bundle, ClientConfig(servers=(link.address,)))
+        oracle = Oracle([*bundle.tokenizer().encode(PROMPT), *truth.tokens])
+        client._drafter = lambda: oracle
+        for in_flight in (1, 2):
+            _, done, text = await collect(
+                client, max_tokens=40, mode="split", draft_tokens=3, in_flight=in_flight, patience_s=5
+            )
+            assert text == done.text == truth.shown
+            assert done.statistics.hopes_met == done.statistics.hopes
+            assert done.statistics.replays == done.statistics.strays == 0
+            took[in_flight] = done.statistics.seconds
+    assert took[2] < 0.8 * took[1]
+
+
 @pytest.mark.parametrize(
-    ("temperature", "breaks", "mode"),
-    [(0.0, "cut", "split"), (1.0, "cut", "split"), (1.0, "half_open", "split"), (1.0, "cut", "stream")],
+    ("temperature", "breaks", "mode", "in_flight"),
+    [(0.0, "cut", "split", 1), (1.0, "cut", "split", 2), (1.0, "half_open", "split", 2), (1.0, "cut", "stream", 1)],
 )
 async def test_through_an_outage_the_text_is_the_same(
-    temperature: float, breaks: str, mode: Any, bundle: LanguageBundle
+    temperature: float, breaks: str, mode: Any, in_flight: int, bundle: LanguageBundle
 ) -> None:
     wanted = plainly(bundle, Sampling(temperature=temperature, seed=9), 60)
     async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=4)) as link:
@@ -118,7 +136,7 @@ async def test_through_an_outage_the_text_is_the_same(
         client = LanguageClient(bundle, config)
         said, text, done, was_alone = 0, "", None, False
         async for event in client.generate(
-            PROMPT, max_tokens=60, temperature=temperature, seed=9, mode=mode, patience_s=0.05
+            PROMPT, max_tokens=60, temperature=temperature, seed=9, mode=mode, in_flight=in_flight, patience_s=0.05
         ):
             if isinstance(event, Token):
                 said += 1
