@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from splitrt.bench.course import Way, run
 from splitrt.bench.profiles import PROFILES, Costs, Profile
+from splitrt.bench.routed import routed, server_alone
 from splitrt.bench.stories import Told
-from splitrt.bench.turns import Way, routed, run, server_alone, split
+from splitrt.bench.turns import split
 from splitrt.device.pace import Pace
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)

@@ -9,10 +9,12 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
+from splitrt.bench.course import down_size, run, up_size  # noqa: E402
 from splitrt.bench.crowd import alone_s_p95, capacity  # noqa: E402
 from splitrt.bench.profiles import Costs, Profile  # noqa: E402
+from splitrt.bench.routed import routed, server_alone  # noqa: E402
 from splitrt.bench.stories import Told  # noqa: E402
-from splitrt.bench.turns import down_size, routed, run, server_alone, split, up_size  # noqa: E402
+from splitrt.bench.turns import split  # noqa: E402
 from splitrt.device.pace import Pace  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.policy.drafting import RoundCosts, plan  # noqa: E402
