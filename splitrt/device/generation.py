@@ -14,9 +14,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from splitrt.device.events import Confirm, Done, Event, Link, Retract, Statistics, Token
+from splitrt.device.events import Done, Event, Link, Statistics, Token
 from splitrt.device.exchange import Asked, Exchange
 from splitrt.device.pace import Pace
+from splitrt.device.said import Said
 from splitrt.device.thinking import Thinking
 from splitrt.device.verifier_link import VerifierLink
 from splitrt.device.wish import LONGEST_DRAFT, Wish
@@ -67,9 +68,8 @@ class Generation:
         self._exchange = Exchange(self._link, wish.vocabulary, self.statistics)
         self._connect_timeout_s = connect_timeout_s
         self._patience = Patience(wish.patience_s)
-        self._text = Text(tokenizer, wish.prompt, wish.stop)
-        self._committed = list(wish.prompt)
-        self._shown = 0  # of the guess
+        text = Text(tokenizer, wish.prompt, wish.stop)
+        self._said = Said(text, wish, self._context, self._thinking, self.statistics)
         self._alone = False
         self._heard_at = 0.0  # when the last verdict came
 
@@ -78,19 +78,19 @@ class Generation:
         clock = asyncio.get_running_loop().time
         self._heard_at = started_at = clock()
         async with self._link:
-            while not self._is_over():
+            while not self._said.is_over(alone=self._alone):
                 self._link.settle()
-                self._exchange.see_connection(self._committed)
+                self._exchange.see_connection(self._said.committed)
                 for event in self._take():
                     if isinstance(event, Token) and self.statistics.first_token_s is None:
                         self.statistics.first_token_s = clock() - started_at
                     yield event
-                if self._is_over():
+                if self._said.is_over(alone=self._alone):
                     break
                 if self._exchange.asked is None and self._link.opened is not None:
                     for event in self._keep():
                         yield event
-                    if self._is_over():
+                    if self._said.is_over(alone=self._alone):
                         break
                     await self._ask()
                 late_in_s = self._heard_at + self._patience.bound_s - clock()
@@ -98,7 +98,7 @@ class Generation:
                     self._alone = True
                     yield Link("alone")
                 if self._alone:
-                    for event in self._say():
+                    for event in self._said.show():
                         yield event
                 if not self._link.is_stirred and not await self._think():
                     if not self._exchange.connection and clock() > started_at + self._connect_timeout_s:
@@ -111,29 +111,24 @@ class Generation:
         self.statistics.seconds = clock() - started_at
         self.statistics.connections = self._link.connections
         self.statistics.up_bytes, self.statistics.down_bytes = self._link.up_bytes, self._link.down_bytes
-        yield Done(self._text.shown, tuple(self._text.tokens), self._text.reason or "length", self.statistics)
-
-    def _is_over(self) -> bool:
-        if self._wish.offline == "keep" and self._alone and self._text.reason is not None:
-            return True
-        has_ended = self._text.reason is not None or len(self._committed) >= self._context
-        return self._shown == 0 and has_ended
+        text = self._said.text
+        yield Done(text.shown, tuple(text.tokens), text.reason or "length", self.statistics)
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self) -> None:
         """Draft and send a round, or let the server go on alone."""
         assert self._link.opened is not None
-        base, stated = len(self._committed), self._moa.stated if self._moa is not None else 0
+        base, stated = len(self._said.committed), self._moa.stated if self._moa is not None else 0
         mode = self._pace.mode(LONGEST_DRAFT) if self._wish.mode == "auto" else self._wish.mode
         if mode != "split" and not self._alone:
             more = max(0, min(self._room(base), self._left(base)))
             drafted = self._pace.server_length if mode == "server" else 0
-            self._exchange.ask(self._committed, Draft(), mode, more=more, drafted=drafted, stated=stated)
+            self._exchange.ask(self._said.committed, Draft(), mode, more=more, drafted=drafted, stated=stated)
         else:
-            most = min(self._room(base), max(self._left(base), self._shown), self._link.opened.max_nodes)
-            draft = await self._thinking.draft(self._committed, most, alone=self._alone)
-            self._exchange.ask(self._committed, draft, stated=stated)
+            most = min(self._room(base), max(self._left(base), self._said.shown), self._link.opened.max_nodes)
+            draft = await self._thinking.draft(self._said.committed, most, alone=self._alone)
+            self._exchange.ask(self._said.committed, draft, stated=stated)
 
     def _hope(self) -> None:
         """A second round, where it pays and its draft is made: as if the first will be accepted whole."""
@@ -145,7 +140,7 @@ class Generation:
         most = min(self._room(base), self._left(base), self._link.opened.max_nodes)
         draft = self._thinking.behind(drafted, most)
         if draft is not None:
-            hoped = [*self._committed, *self._thinking.guess.ids[: drafted + 1]]
+            hoped = [*self._said.committed, *self._thinking.guess.ids[: drafted + 1]]
             self._exchange.hope(hoped, draft, stated=base - 1 if self._moa is not None else 0)
 
     def _room(self, base: int) -> int:
@@ -164,15 +159,15 @@ class Generation:
             if asked is not None and asked.mode != "split":
                 return False
             self._hope()
-        room = self._context - len(self._committed) - 1
-        return await self._thinking.ahead(self._committed, self._shown, room, alone=self._alone)
+        room = self._context - len(self._said.committed) - 1
+        return await self._thinking.ahead(self._said.committed, self._said.shown, room, alone=self._alone)
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────
 
     def _take(self) -> Iterator[Event]:
-        while (verdict := self._exchange.take(len(self._committed))) is not None:
+        while (verdict := self._exchange.take(len(self._said.committed))) is not None:
             yield from self._hear(verdict)
-            self._exchange.settle(self._committed)
+            self._exchange.settle(self._said.committed)
 
     def _hear(self, verdict: Verdict) -> Iterator[Event]:
         asked = self._exchange.asked
@@ -183,12 +178,12 @@ class Generation:
         if self._alone:
             self._alone = False
             yield Link("up")
-        if self._wish.offline == "keep" and self._shown:
+        if self._wish.offline == "keep" and self._said.shown:
             self._exchange.forget()
             yield from self._keep()
         else:
             self._see_states(verdict)
-            yield from self._commit(said)
+            yield from self._said.commit(said)
 
     def _see_states(self, verdict: Verdict) -> None:
         """Of verified tokens, which are committed now."""
@@ -215,54 +210,7 @@ class Generation:
     def _other_way(self, mode: Mode) -> bool:
         return self._pace.mode(LONGEST_DRAFT) != mode
 
-    def _commit(self, said: list[int]) -> Iterator[Event]:
-        """The target's own tokens, against what the device has said alone."""
-        confirmed = 0
-        for token in said:
-            if self._shown == 0 and (self._text.reason is not None or len(self._committed) >= self._context):
-                break
-            agrees = self._thinking.meets(token)
-            if self._shown and agrees:
-                self._shown -= 1
-                confirmed += 1
-            elif self._shown:
-                if confirmed:
-                    yield Confirm(confirmed)
-                    confirmed = 0
-                yield self._retract()
-            self._committed.append(token)
-            self.statistics.tokens += 1
-            if len(self._text.tokens) < len(self._committed) - len(self._wish.prompt):
-                yield Token(token, self._text.push(token))
-        if confirmed:
-            yield Confirm(confirmed)
-
-    def _retract(self) -> Retract:
-        kept = len(self._committed) - len(self._wish.prompt)
-        tokens, self._shown = self._shown, 0
-        self.statistics.retracted += tokens
-        return Retract(tokens, self._text.retract(kept))
-
-    # ── alone ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _say(self) -> Iterator[Event]:
-        """Show of the guess what is not shown yet."""
-        if self._wish.offline == "hold":
-            return
-        guess = self._thinking.guess
-        while self._shown < len(guess) and self._text.reason is None:
-            token = guess.ids[self._shown]
-            self._shown += 1
-            self.statistics.provisional += 1
-            yield Token(token, self._text.push(token), provisional=True)
-
     def _keep(self) -> Iterator[Event]:
-        """Under `keep`, what was said alone becomes the text's own."""
-        if self._wish.offline != "keep" or not self._shown:
-            return
-        self._exchange.settle(self._committed)  # what the server holds beyond them is another text
-        kept, self._shown = self._thinking.guess.take(self._shown), 0
-        self._committed += kept
-        self.statistics.kept += len(kept)
-        self.statistics.tokens += len(kept)
-        yield Confirm(len(kept), kept=True)
+        """Under `keep`, what was said alone becomes the text's own: what the server holds beyond is another text."""
+        self._exchange.settle(self._said.committed)
+        yield from self._said.keep()
