@@ -681,7 +681,7 @@ CLAIMS: dict[str, Described] = {
             Figure(key="calls_per_token", what="4G: calls a token", sense="at most", bound=0.45, why="target"),
             Figure(
                 key="regret_best_k",
-                what="time of the length chosen / the best fixed length's, worst",
+                what="time of the lengths chosen / the best fixed one's, one round in flight or two, worst",
                 sense="at most",
                 bound=1.05,
                 why="target",
@@ -709,6 +709,6 @@ CLAIMS: dict[str, Described] = {
             Figure(key="nats_target", what="the target's own"),
         ),
         beside="A server with room for both models that speculates itself is faster than drafting on the device on "
-        "every link. A second round in flight is not built; its rows are what it could gain in virtual time.",
+        "every link.",
     ),
 }
