@@ -167,7 +167,13 @@ CLAIMS: dict[str, Described] = {
             ),
             Figure(key="encode_ms", what="encode, CPU ms for 10,000 symbols", sense="at most", bound=1.1, why="target"),
             Figure(key="decode_ms", what="decode, the same", sense="at most", bound=1.1, why="target"),
+            Figure(
+                key="delta_still",
+                what="with temporal deltas / key frames alone, a camera that stands still, worst width and depth",
+            ),
+            Figure(key="delta_pan", what="the same where it pans by a pixel of 128 a frame"),
         ),
+        beside="There is no video among the data: the cameras are made of photographs and noise.",
     ),
     "rate": rate_of(
         "`photos` on 1,500 test images: accuracy against link bytes.",

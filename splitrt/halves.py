@@ -35,7 +35,7 @@ def open_half(bundle: Bundle, side: Side, threads: int = 1, runner: Runner = "on
     if runner == "onnx" and ONNX[side] in bundle.manifest.files:
         return OnnxHalf(bundle, side, threads)
     try:
-        return TorchHalf(bundle, side, device)
+        return TorchHalf(bundle, side, threads, device)
     except ImportError:
         raise BundleError(
             f"the {side} of {bundle.name} is there for torch only: pip install 'splitrt[torch]'"
@@ -56,13 +56,15 @@ class OnnxHalf:
 class TorchHalf:
     """From graph and weights, on any torch device; bit for bit what the captured module gives there."""
 
-    def __init__(self, bundle: Bundle, side: Side, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, side: Side, threads: int = 1, device: str = "cpu") -> None:
+        """threads: on a CPU, of all torch in this process."""
         import torch
         from safetensors.torch import load_file
 
         from splitrt.nn.graph import Graph
         from splitrt.nn.interpreter import GraphModule, laid_out, restored
 
+        torch.set_num_threads(threads)
         path = bundle.path(GRAPH[side])
         if path.stat().st_size > MAX_GRAPH_BYTES:
             raise BundleError(f"{path.name} must be at most {MAX_GRAPH_BYTES} bytes, got {path.stat().st_size}")

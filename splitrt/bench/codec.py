@@ -3,7 +3,7 @@
 Shape letters: B images, F feature channels, C channels, H W space.
 Two kinds of symbols. A stem's features, quantised with no training for their rate: what the coder finds
 by itself; ranges and prior come from other images. And the bundle's own bottleneck under its own tables.
-On test images, which no recipe can read. Times are process CPU.
+On test images, which no recipe can read. Times are process CPU. What deltas save on video: splitrt.bench.motion.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from splitrt.bench.motion import PANS, motion_rows
 from splitrt.bench.report import Asked, Claim
 from splitrt.bundle import find_bundle
 from splitrt.codec import bitpack, context, entropy, payload, pixels, zstd
@@ -41,8 +42,9 @@ def measure(asked: Asked) -> Claim:
         raise ConfigError("bench codec needs images: give their folder with --data or SPLITRT_DATA")
     bundle = find_bundle(asked.bundle)
     head, wanted = OnnxHead(bundle), bundle.manifest.photograph
-    fitted = _stems(head, wanted, asked.data / DATA / "train.npz", CALIBRATE, 60 if asked.quick else 400)
-    tested = _stems(head, wanted, asked.data / DATA / "test.npz", 0, 40 if asked.quick else 300)
+    photographs = _photographs(asked.data / DATA / "test.npz", 0, 40 if asked.quick else 300)
+    others = _photographs(asked.data / DATA / "train.npz", CALIBRATE, 60 if asked.quick else 400)
+    fitted, tested = (_stems(head, wanted, some) for some in (others, photographs))
     symbols_BFHW, prior = _features(fitted, tested)
     rows: list[dict[str, Any]] = [{"what": "features", "bits": FEATURE_BITS, **_bytes(symbols_BFHW, prior)}]
     for bits, known in bundle.tables.priors.items():
@@ -51,28 +53,37 @@ def measure(asked: Asked) -> Claim:
             sent_BCHW = np.stack([quantise(head.encode(one, width), ranges, bits) for one in tested])
             rows.append({"what": f"width {width}", "bits": bits, **_bytes(sent_BCHW, known)})
     gaps = [row["gap"] for row in rows[1:]]
+    moving = motion_rows(bundle, head, photographs[: 10 if asked.quick else 100])
     summary = {
         "bytes_vs_zstd": rows[0]["ours"] / rows[0]["zstd"],
         **_times(symbols_BFHW, prior, 40 if asked.quick else 300),
         "entropy_gap": max(gaps, default=None),
         "entropy_gap_mean": float(np.mean(gaps)) if gaps else None,
+        **{f"delta_{motion}": _saved(moving, motion) for motion in PANS},
         "images": len(tested),
     }
-    return Claim(summary=summary, rows=rows, draw=lambda file: _draw(rows, file))
+    return Claim(summary=summary, rows=[*rows, *moving], draw=lambda file: _draw(rows, file))
 
 
-def _stems(head: Head, wanted: Pixels, path: Path, first: int, count: int) -> list[Float32]:
-    """Each image's features_1FHW."""
+def _saved(moving: list[dict[str, Any]], motion: str) -> float:
+    """Bytes where each frame goes as the smaller of key frame and delta, over those of key frames: the worst point."""
+    shares: list[float] = [row["smaller_bytes"] / row["key_bytes"] for row in moving if row["what"] == motion]
+    return max(shares)
+
+
+def _photographs(path: Path, first: int, count: int) -> list[UInt8]:
     if not path.is_file():
         raise ConfigError(f"images must be at {path}")
     with np.load(path, allow_pickle=False) as archive:
         jpeg, offset = archive["jpeg"], archive["offset"]
-    features = []
-    for start, stop in zip(offset[first : first + count], offset[first + 1 : first + count + 1], strict=False):
-        frame_HWC = pixels.from_jpeg(jpeg[start:stop].tobytes())
-        fitted_HWC = pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit)
-        features.append(head.stem(pixels.normalise(fitted_HWC, wanted.mean, wanted.std)))
-    return features
+    bounds = zip(offset[first : first + count], offset[first + 1 : first + count + 1], strict=False)
+    return [pixels.from_jpeg(jpeg[start:stop].tobytes()) for start, stop in bounds]
+
+
+def _stems(head: Head, wanted: Pixels, photographs: list[UInt8]) -> list[Float32]:
+    """Each photograph's features_1FHW."""
+    fitted = [pixels.fit(frame_HWC, wanted.height, wanted.width, wanted.fit) for frame_HWC in photographs]
+    return [head.stem(pixels.normalise(frame_HWC, wanted.mean, wanted.std)) for frame_HWC in fitted]
 
 
 def _features(fitted: list[Float32], tested: list[Float32]) -> tuple[UInt8, Prior]:

@@ -87,7 +87,7 @@ class Seed:
 
 
 def kept(seed: Seed) -> dict[str, Any]:
-    """`train_all`, or the row that an earlier run of the same recipe got to: a seed takes a core a quarter of an hour or more."""
+    """`train_all`, or the row that an earlier run of the same recipe got to: a seed takes a core half an hour."""
     what = json.dumps([RECIPE, seed.seed, seed.is_quick])
     file = Path.home() / ".cache/splitrt/bench" / f"width-{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
     if not file.is_file():

@@ -3,10 +3,9 @@
 Shape letters: C channels, H W space.
 
     symbols ── bit-packed ─┬─ packed
-                           └─ zstd            the encoder takes the smallest; all but delta
-            ── a prior's ──┬─ factorised      are decodable without any other frame
+                           └─ zstd            the encoder takes the smallest; all are
+            ── a prior's ──┬─ factorised      decodable without any other frame (else: delta.py)
                            └─ context
-            ── minus a reference, packed, zstd ── delta
 
 `jpeg` marks a payload that is a photograph for the whole model (no bottleneck at all): its pixels are
 decoded beside the model, not here. Both sides know shape, bits and prior, so none of them travels.
@@ -114,21 +113,6 @@ def decode(
             reason="codec",
         )
     return bitpack.unpack(payload, count, bits).reshape(shape_CHW)
-
-
-def encode_delta(symbols_CHW: UInt8, reference_CHW: UInt8, bits: int) -> bytes:
-    """What changed since a frame that the other side has, modulo 2**bits: exact, small where little did."""
-    if symbols_CHW.shape != reference_CHW.shape:
-        raise InvalidInput(f"a delta's reference must be {symbols_CHW.shape}, got {reference_CHW.shape}")
-    return zstd.compress(bitpack.pack((symbols_CHW - reference_CHW) & np.uint8(2**bits - 1), bits))
-
-
-def decode_delta(payload: bytes, reference_CHW: UInt8, bits: int) -> UInt8:
-    """The symbols of which this is the delta. Raises BadFrame on any other bytes."""
-    packed = zstd.decompress(payload, bitpack.packed_bytes(reference_CHW.size, bits))
-    delta_CHW = bitpack.unpack(packed, reference_CHW.size, bits).reshape(reference_CHW.shape)
-    symbols_CHW: UInt8 = (reference_CHW + delta_CHW) & np.uint8(2**bits - 1)
-    return symbols_CHW
 
 
 def ideal_bits(symbols_CHW: UInt8, prior: Prior, codec: Codec, before_CHW: UInt8 | None = None) -> float:

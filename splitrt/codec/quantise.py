@@ -55,11 +55,14 @@ def quantise(z_CHW: Float32, ranges: Ranges, bits: int) -> UInt8:
     low_C11, step_C11 = _grid(ranges, len(z_CHW), bits)
     safe_C11 = np.where(step_C11 > 0, step_C11, np.float32(1))
     low_high = ranges.high_C[: len(z_CHW), None, None]
-    scaled = (np.clip(z_CHW, low_C11, low_high) - low_C11) / safe_C11
-    # One NaN anywhere makes the sum NaN; clipped values are finite and cannot overflow it.
-    if np.isnan(scaled.sum(dtype=np.float64)):
+    scaled = np.maximum(z_CHW, low_C11)
+    np.minimum(scaled, low_high, out=scaled)
+    scaled -= low_C11
+    scaled /= safe_C11
+    # One NaN anywhere makes the sum NaN; symbols are at most 255 each and cannot overflow it.
+    if np.isnan(scaled.sum()):
         raise InvalidInput("bottleneck must not hold NaN: the head's output is broken")
-    return np.rint(scaled).astype(np.uint8)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
 
 
 def dequantise(symbols_CHW: UInt8, ranges: Ranges, bits: int) -> Float32:

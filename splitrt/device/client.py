@@ -21,19 +21,18 @@ from dataclasses import replace
 from typing import Any
 
 from splitrt.bundle import Bundle
-from splitrt.codec.payload import Codec
 from splitrt.config import ClientConfig
 from splitrt.device.feed import feed
 from splitrt.device.lane import Lane, Looking
-from splitrt.device.link import Link, Sending
-from splitrt.device.local import Device, Encoded, Reference
+from splitrt.device.link import Link
+from splitrt.device.local import Device
 from splitrt.device.pending import Pending
 from splitrt.device.result import Result, Source
+from splitrt.device.sender import Sender
 from splitrt.device.strategy import Adaptive, Strategy
 from splitrt.errors import (
     ClientClosed,
     DeadlineExceeded,
-    FrameTooLarge,
     InvalidInput,
     LinkLost,
     Overloaded,
@@ -42,7 +41,7 @@ from splitrt.errors import (
 from splitrt.metrics import DeviceMetrics
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
+from splitrt.rpc.messages import Reply
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind
@@ -68,13 +67,13 @@ class AsyncClient:
         self.config = config
         self.stream_id = stream
         self.metrics = metrics or DeviceMetrics(device.bundle.manifest.name)
-        self.metrics.follow_link(estimate, lambda: link.is_up)
+        self.metrics.follow_link(estimate.belief.rate, lambda: estimate.trip.base_s, lambda: link.is_up)
         self.listeners: list[Callable[[Result], None]] = []  # told of each result, on the event loop
         self._device = device
         self._strategy = strategy or Adaptive(device.bundle, config)
         if isinstance(self._strategy, Adaptive) and self._strategy.audit is not None:
             self.metrics.follow(self._strategy.audit)
-        self._tables = tables_prefix(device.bundle.tables.digest())
+        self._sender = Sender(device, link, estimate, has_deltas=config.deltas)
         self._seq = itertools.count(1)
         self._waiting: deque[Pending] = deque()
         self._running: set[Pending] = set()
@@ -201,7 +200,7 @@ class AsyncClient:
                 encoded = await self._lane.encode(pending.frame, looked, choice) if choice else None
             if encoded is None:
                 break
-            reply = await self._send(pending, encoded)
+            reply = await self._sender.send(pending, encoded)
             if reply.error is None:
                 if pending.choice is not None:
                     self._strategy.ended(pending.choice, True)
@@ -224,54 +223,6 @@ class AsyncClient:
         left_s = pending.deadline_at - now - before_s
         pending.choice = self._strategy.choose(self.estimate, left_s, self.link.in_flight(now))
         return pending.choice
-
-    async def _send(self, pending: Pending, encoded: Encoded) -> Reply:
-        pending.encoded = encoded
-        codec, payloads, back, difference = encoded.codec, encoded.payloads, 0, encoded.difference
-        # A frame that is sent again may have been overtaken, and after many exits the reference lies too far back.
-        if difference is not None and 0 < pending.seq - difference.reference_seq <= MOST_BACK:
-            codec, payloads, back = Codec.DELTA, (difference.payload,), pending.seq - difference.reference_seq
-        frame = Frame(
-            seq=pending.seq,
-            width=encoded.width,
-            bits=encoded.bits,
-            codec=codec,
-            deadline_ms=0,
-            tables=self._tables,
-            payloads=payloads,
-            back=back,
-        )
-        most = self.link.max_payload_bytes
-        if frame.payload_bytes > most:
-            raise FrameTooLarge(f"payload must be at most {most} bytes for this server, got {frame.payload_bytes}")
-        pending.sending = self.link.send(
-            frame, pending.deadline_at, lambda sent, reply: self._hear(pending, sent, reply)
-        )
-        reply = await pending.sending.reply
-        if self.config.deltas:
-            self._refer(pending.seq, encoded, reply)
-        return reply
-
-    def _refer(self, seq: int, encoded: Encoded, reply: Reply) -> None:
-        """Frames to come may be differences to an answered one; after anything else the next is a key frame."""
-        self._device.reference = None
-        if reply.error is None and encoded.symbols_KHW is not None:
-            self._device.reference = Reference(
-                seq=seq, width=encoded.width, bits=encoded.bits, symbols_KHW=encoded.symbols_KHW
-            )
-
-    def _hear(self, pending: Pending, sending: Sending, reply: Reply) -> None:
-        """Every reply is a sample, also one that came too late for its frame; an answer of some chunks is kept."""
-        if sending.sent_at is None or sending.replied_at is None:
-            return
-        server_s = reply.queue_s + reply.decode_s + reply.tail_s
-        if sending.is_acked:
-            self.estimate.served(server_s, sending.replied_at - sending.sent_at)
-        else:
-            self.estimate.replied(sending.link_bytes, sending.sent_at, sending.replied_at, server_s)
-        least = pending.choice.least_chunks if pending.choice else 0
-        if reply.error is None and 0 < least <= reply.chunks:
-            pending.best = reply
 
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -306,7 +257,7 @@ class AsyncClient:
         return pending.result(self.bundle.manifest, source, pending.looked.answer, self._loop.time())
 
     def _remote(self, pending: Pending, reply: Reply) -> Result:
-        answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.round_trip_s)
+        answer, timings = self._device.read(reply.outputs), pending.timings(reply, self.estimate.trip.base_s)
         result = pending.result(self.bundle.manifest, "remote", answer, self._loop.time(), timings)
         if reply.chunks:
             result = replace(result, width=self.bundle.manifest.seam.widths[reply.chunks - 1])

@@ -48,6 +48,7 @@ class Sending:
         if self.on_reply is not None:
             self.on_reply(self, reply)
         if not reply.chunks:
+            self.on_reply = None  # who listens holds us: frames would live on until the next collection of garbage
             self.end(reply)
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from splitrt.bundle import Bundle
+from splitrt.codec import delta, pixels
 from splitrt.codec import payload as codec_payload
-from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import quantise
 from splitrt.device.gate import GateRow
@@ -146,7 +146,7 @@ class BottleneckDevice:
         codec, payload = codec_payload.encode(symbols_KHW, bits, self.bundle.tables.prior_at(bits))
         reference, difference = self.reference, None
         if reference is not None and (reference.width, reference.bits) == (width, bits):
-            changes = codec_payload.encode_delta(symbols_KHW, reference.symbols_KHW, bits)
+            changes = delta.encode(symbols_KHW, reference.symbols_KHW, bits)
             if len(changes) < len(payload):
                 difference = Difference(reference_seq=reference.seq, payload=changes)
         return Encoded(

@@ -33,6 +33,7 @@ class Pending:
     def end(self, end: Result | BaseException) -> None:
         if self.done.done():
             return
+        self.frame = None  # megabytes, which nobody looks at again
         if isinstance(end, Result):
             self.done.set_result(end)
         else:

@@ -27,16 +27,6 @@ class Audited(Protocol):
     def risk(self) -> float: ...
 
 
-class Believed(Protocol):
-    """What is believed of a link: see splitrt.policy.link."""
-
-    @property
-    def rate(self) -> float: ...
-
-    @property
-    def round_trip_s(self) -> float: ...
-
-
 class Carried(Protocol):
     """What went over a link so far: see splitrt.device.grpc_link."""
 
@@ -99,10 +89,12 @@ class DeviceMetrics:
         self.exit_risk_bound.set(audit.bound)
         self.exit_alarms.set_function(lambda: audit.alarms)
 
-    def follow_link(self, believed: Believed, is_up: Callable[[], bool]) -> None:
-        """Likewise of what is believed of the link."""
-        self.bandwidth.set_function(lambda: believed.rate)
-        self.round_trip.set_function(lambda: believed.round_trip_s)
+    def follow_link(
+        self, rate: Callable[[], float], round_trip_s: Callable[[], float], is_up: Callable[[], bool]
+    ) -> None:
+        """Likewise of what is believed of the link; called from the thread that looks."""
+        self.bandwidth.set_function(rate)
+        self.round_trip.set_function(round_trip_s)
         self.up.set_function(is_up)
 
     def follow_bytes(self, carried: Carried) -> None:

@@ -4,13 +4,17 @@
                                                                                   └── noise
 
 Fed by replies, asked before every frame; times in seconds of one monotonic clock, given by the caller. What is on
-its way is the caller's to know, and given with the question.
+its way is the caller's to know, and given with the question. What is heard is weighed when something is asked, or when
+the caller has time: a reply's frame need not wait for it.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +32,7 @@ ACK_WEIGHT = 0.4  # of an acknowledgement, as a share of a reply's
 SPREADS = 1.0  # standard deviations of it below its mean: where the quick ones lie
 MOST_LINK_BYTES = 1 << 30
 MOST_WAIT_S = 3_600.0
+MOST_UNWEIGHED = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ class Outlook:
 
 
 class LinkEstimate:
-    """One link of one device."""
+    """One link of one device. Its parts (belief, trip, ..) say what they knew at the last weighing, from any thread."""
 
     def __init__(self) -> None:
         self.belief = Belief()
@@ -70,37 +75,54 @@ class LinkEstimate:
         self.server = ServerTime()
         self.trip = RoundTrip()
         self.queue = OwnQueue()
+        self._unweighed: deque[Callable[[], object]] = deque()
 
     @property
     def rate(self) -> float:
         """Bytes per second: the median of what is believed."""
+        self.weigh()
         return self.belief.rate()
 
     @property
     def round_trip_s(self) -> float:
+        self.weigh()
         return self.trip.base_s
 
     @property
     def server_s(self) -> float:
+        self.weigh()
         return self.server.mean_s
 
     def replied(self, link_bytes: int, sent_at: float, replied_at: float, server_s: float) -> None:
         """One reply, in time or not. A wait that cannot be (a clock that was set) is no sample."""
-        waited_s = replied_at - sent_at
-        if 0 <= waited_s <= MOST_WAIT_S:
-            self._hear(link_bytes, sent_at, replied_at - self.server.add(server_s, waited_s), replied_at, 1.0)
+        if 0 <= replied_at - sent_at <= MOST_WAIT_S:
+            self._keep(partial(self._reply, link_bytes, sent_at, replied_at, server_s))
 
     def acked(self, link_bytes: int, sent_at: float, acked_at: float) -> None:
         """Some bytes of a frame have come, says the server, who does nothing for that: packets of one burst say less
         than as many frames would.
         """
         if 0 <= acked_at - sent_at <= MOST_WAIT_S:
-            self._hear(link_bytes, sent_at, acked_at, acked_at, ACK_WEIGHT)
+            self._keep(partial(self._hear, link_bytes, sent_at, acked_at, acked_at, ACK_WEIGHT))
 
     def served(self, server_s: float, waited_s: float) -> None:
         """What the server took for a frame of which it acknowledged the bytes."""
         if 0 <= waited_s <= MOST_WAIT_S:
-            self.server.add(server_s, waited_s)
+            self._keep(partial(self.server.add, server_s, waited_s))
+
+    def weigh(self) -> None:
+        """Everything heard so far."""
+        while self._unweighed:
+            self._unweighed.popleft()()
+
+    def _keep(self, sample: Callable[[], object]) -> None:
+        self._unweighed.append(sample)
+        if len(self._unweighed) > MOST_UNWEIGHED:
+            self.weigh()
+
+    def _reply(self, link_bytes: int, sent_at: float, replied_at: float, server_s: float) -> None:
+        answered_at = replied_at - self.server.add(server_s, replied_at - sent_at)
+        self._hear(link_bytes, sent_at, answered_at, replied_at, 1.0)
 
     def _hear(self, link_bytes: int, sent_at: float, answered_at: float, heard_at: float, weight: float) -> None:
         """answered_at: when it would have been heard of without the server's time."""
@@ -122,6 +144,7 @@ class LinkEstimate:
 
     def lost(self) -> None:
         """The connection ended: the way of the next one may be another, and nothing of ours lies in it."""
+        self.weigh()
         self.trip.forget()
         self.queue.forget()
         self.belief.doubt()
@@ -130,6 +153,7 @@ class LinkEstimate:
         """Silence counted: that the oldest frame on its way is not answered yet speaks against every rate at which it
         should be.
         """
+        self.weigh()
         now = in_flight.at
         fixed_s, free_at = self.trip.base_s + self.server.mean_s, self.queue.free_at(self.trip.base_s)
         heard_s = self.trip.base_s if in_flight.is_acked else fixed_s

@@ -1,6 +1,6 @@
 """The bounded queue in front of a tail: who waits, who is refused, who has waited too long.
 
-Pure bookkeeping on one event loop; times are passed in. Four rules:
+Pure bookkeeping; times are passed in. Four rules:
 
 1. Refused at once when the work ahead, the batch under way among it, will not leave enough time (by the measured time a
    frame takes, and how much that varies) or when the queue is full, with a time after which to try again.
@@ -12,6 +12,7 @@ Pure bookkeeping on one event loop; times are passed in. Four rules:
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Callable
 
 from splitrt.errors import DeadlineExceeded, Overloaded, SplitError
 from splitrt.server.work import Outcome, Ticket
@@ -21,9 +22,16 @@ MOST_TIMES = 10.0  # the mean, that one batch may count for: a stall is no trend
 SPREADS = 2.0  # mean deviations that a frame may take longer than the mean
 
 
+def end(ticket: Ticket, outcome: Outcome) -> None:
+    """On the event loop; nothing where its submitter has gone."""
+    if not ticket.done.done():
+        ticket.done.set_result(outcome)
+
+
 class Admission:
-    def __init__(self, max_frames: int) -> None:
-        self.max_frames = max_frames
+    def __init__(self, max_frames: int, end: Callable[[Ticket, Outcome], None] = end) -> None:
+        """end: how tickets that are not run are answered."""
+        self.max_frames, self._end = max_frames, end
         self.frame_s = 0.0  # mean time the tail spends on a frame; 0 until measured
         self._spread_s = 0.0  # its mean deviation
         self._free_at = 0.0  # when the batch under way should end
@@ -65,7 +73,7 @@ class Admission:
             if is_tight:
                 waited_s = now - ticket.work.arrived_at
                 error = DeadlineExceeded(f"waited {waited_s * 1e3:.0f} ms and is too late to start", stage="queue")
-                _end(ticket, error, waited_s)
+                self._end(ticket, Outcome(error=error, queue_s=waited_s))
                 is_late = True
                 continue
             batch.append(ticket)
@@ -102,7 +110,7 @@ class Admission:
         """Answer everything that waits with this error."""
         for queue in self._waiting.values():
             for ticket in queue:
-                _end(ticket, error, 0.0)
+                self._end(ticket, Outcome(error=error))
         self._waiting.clear()
         self._count = 0
 
@@ -123,12 +131,8 @@ class Admission:
             raise self._refusal(f"{self._count} frames wait, at most {self.max_frames} may", self.frame_s, "queue")
         loser = self._waiting[greedy].pop()
         self._count -= 1
-        _end(loser, self._refusal("gave way to a client with fewer frames waiting", self.frame_s, "fairness"), 0.0)
+        gone = self._refusal("gave way to a client with fewer frames waiting", self.frame_s, "fairness")
+        self._end(loser, Outcome(error=gone))
 
     def _refusal(self, why: str, wait_s: float, reason: str) -> Overloaded:
         return Overloaded(f"overloaded: {why}", retry_after_ms=max(1.0, wait_s * 1e3), reason=reason)
-
-
-def _end(ticket: Ticket, error: SplitError, queue_s: float) -> None:
-    if not ticket.done.done():
-        ticket.done.set_result(Outcome(error=error, queue_s=queue_s))

@@ -27,8 +27,9 @@ def load_worker(bundle: Bundle, config: ServerConfig) -> Worker | CapturedWorker
     try:
         if bundle.manifest.seam.tensors:
             return CapturedWorker(bundle, _half(bundle, "head", config), _half(bundle, "tail", config))
-        is_torch = config.runner == "torch"
-        return Worker(bundle, TorchTail(bundle, config.device) if is_torch else OnnxTail(bundle, config.threads))
+        if config.runner == "torch":
+            return Worker(bundle, TorchTail(bundle, config.device, config.threads))
+        return Worker(bundle, OnnxTail(bundle, config.threads))
     except (ImportError, AssertionError, RuntimeError) as error:  # what torch says of a device that is not there
         raise ConfigError(f"server.runner {config.runner} must run on {config.device} here: {error}") from error
 

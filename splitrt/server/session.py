@@ -211,16 +211,18 @@ class Session:
             while not is_over:
                 count = await assembly.more(answered, self._clock)
                 outcome = await self._serve(assembly, count)
-                if is_over := outcome.error is not None or count == start.chunks:
-                    self._count(assembly, None if answered else outcome.error, answered if outcome.error else count)
                 if outcome.error is None or not answered:
                     await self._answer(start.seq, outcome, chunks=0 if count == start.chunks else count)
+                # Counted once the answer is on its way: nobody waits for that.
+                self._metrics.ran(outcome.queue_s, outcome.decode_s, outcome.tail_s)
+                if is_over := outcome.error is not None or count == start.chunks:
+                    self._count(assembly, None if answered else outcome.error, answered if outcome.error else count)
                 answered = count
         except SplitError as error:
-            is_over = True
-            self._count(assembly, None if answered else error, answered)
             if not answered:
                 await self._answer(start.seq, Outcome(error=error))
+            is_over = True
+            self._count(assembly, None if answered else error, answered)
         finally:
             self._metrics.in_flight -= 1
             if not is_over:
@@ -256,7 +258,6 @@ class Session:
                 keep=self._deltas and assembly.codec is not Codec.JPEG and is_whole,
             )
         )
-        self._metrics.ran(outcome.queue_s, outcome.decode_s, outcome.tail_s)
         if outcome.symbols_ZHW is not None:
             self._answered[start.seq] = Answered(width, start.bits, outcome.symbols_ZHW)
             while len(self._answered) > REFERENCES:
@@ -269,7 +270,6 @@ class Session:
             stale.fail(stale.missing())
 
     async def _answer(self, seq: int, outcome: Outcome, chunks: int = 0) -> None:
-        self._metrics.sent(sum(output.nbytes for output in outcome.outputs))
         await self._write(
             Reply(
                 seq=seq,
@@ -281,3 +281,4 @@ class Session:
                 chunks=chunks,
             )
         )
+        self._metrics.sent(sum(output.nbytes for output in outcome.outputs))

@@ -49,7 +49,8 @@ class TorchTail:
     The undivided model, which only baselines ask for, stays on ONNX Runtime.
     """
 
-    def __init__(self, bundle: Bundle, device: str = "cpu") -> None:
+    def __init__(self, bundle: Bundle, device: str = "cpu", threads: int = 1) -> None:
+        """threads: on a CPU, of all torch in this process."""
         import torch
         from safetensors.torch import load_file
 
@@ -57,6 +58,7 @@ class TorchTail:
         from splitrt.nn import split
         from splitrt.nn.bottleneck import bottleneck_of
 
+        torch.set_num_threads(threads)
         manifest = bundle.manifest
         back = families.tail_module(manifest.family).build(**manifest.tail_arguments)
         self._model = split.Tail(back, bottleneck_of(manifest)).eval().to(device)

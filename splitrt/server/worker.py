@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from splitrt.bundle import Bundle
+from splitrt.codec import delta, pixels
 from splitrt.codec import payload as codec_payload
-from splitrt.codec import pixels
 from splitrt.codec.payload import Codec
 from splitrt.codec.quantise import dequantise
 from splitrt.errors import RemoteFailure, SplitError
@@ -97,7 +97,7 @@ class Worker:
         seam = self.bundle.manifest.seam
         if work.codec is Codec.DELTA:
             assert work.reference_ZHW is not None
-            return codec_payload.decode_delta(work.payloads[0], work.reference_ZHW, work.bits)
+            return delta.decode(work.payloads[0], work.reference_ZHW, work.bits)
         sizes = seam.group_sizes(work.width) if len(work.payloads) > 1 else [seam.channels_at(work.width)]
         prior = self.bundle.tables.prior_at(work.bits)
         symbols_ZHW = np.empty((0, seam.height, seam.width), np.uint8)

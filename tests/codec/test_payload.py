@@ -25,9 +25,7 @@ from splitrt.codec.payload import (
     check,
     checksum,
     decode,
-    decode_delta,
     encode,
-    encode_delta,
     encode_groups,
     ideal_bits,
 )
@@ -233,37 +231,6 @@ def test_channels_before_of_another_size_are_refused() -> None:
     before = np.zeros((1, 4, 5), np.uint8)
     with pytest.raises(InvalidInput, match="channels before"):
         encode(np.zeros((1, 4, 4), np.uint8), 4, PRIORS[4], before)
-
-
-@relaxed
-@given(symbols_and_bits(), st.integers(0, 99))
-def test_a_delta_on_its_reference_is_the_frame(one: tuple[UInt8, int], seed: int) -> None:
-    symbols, bits = one
-    reference = np.random.default_rng(seed).integers(0, 2**bits, symbols.shape, np.uint8)
-    np.testing.assert_array_equal(decode_delta(encode_delta(symbols, reference, bits), reference, bits), symbols)
-
-
-def test_a_delta_of_a_still_scene_is_next_to_nothing() -> None:
-    noise = np.random.default_rng(0).integers(0, 16, (8, 16, 16), np.uint8)
-    changed = noise.copy()
-    changed[0, 3, 3] ^= 1
-    assert len(encode_delta(changed, noise, 4)) < 40 < len(encode(changed, 4)[1])
-
-
-def test_a_delta_on_a_reference_of_another_shape_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="reference must be"):
-        encode_delta(np.zeros((2, 3, 3), np.uint8), np.zeros((1, 3, 3), np.uint8), 4)
-
-
-@relaxed
-@given(payload=st.binary(max_size=60), bits=BITS)
-def test_any_delta_gives_symbols_in_range_or_bad_frame(payload: bytes, bits: int) -> None:
-    reference = np.full((2, 3, 3), 2**bits - 1, np.uint8)
-    try:
-        symbols = decode_delta(payload, reference, bits)
-    except BadFrame:
-        return
-    assert int(symbols.max()) < 2**bits
 
 
 _AGAIN = """

@@ -14,7 +14,8 @@ from loopback import altered, frame_messages, hello, raw_stream, serving, symbol
 
 import splitrt
 from splitrt.bundle import Bundle
-from splitrt.codec.payload import Codec, encode_delta
+from splitrt.codec import delta
+from splitrt.codec.payload import Codec
 from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.grpc_link import GrpcLink
@@ -148,7 +149,7 @@ def key_frame(made: Bundle, seq: int, width: int = WIDTH) -> list[pb.FromDevice]
 def delta_frame(made: Bundle, seq: int, back: int, width: int = WIDTH) -> pb.FromDevice:
     """The symbols of a key frame, as the difference to those of a key frame: nothing."""
     x_CHW = symbols(made, width, BITS)
-    payloads = (encode_delta(x_CHW, x_CHW, BITS),)
+    payloads = (delta.encode(x_CHW, x_CHW, BITS),)
     kind = {"width": width, "bits": BITS, "codec": Codec.DELTA}
     (message,) = frame_messages(made, seq, payloads=payloads, back=back, **kind)  # type: ignore[arg-type]
     return message
@@ -231,9 +232,9 @@ async def test_a_difference_that_does_not_decode_fails_alone(made: Bundle) -> No
         await stream.greet(deltas=True)
         await stream.say(*key_frame(made, 1))
         assert not (await stream.result()).HasField("error")
-        await stream.say(altered(delta_frame(made, 2, 1), payload=b"no zstd"))
+        await stream.say(altered(delta_frame(made, 2, 1), payload=b"\xff no delta"))
         error = await stream.error(2)
         assert isinstance(error, BadFrame)
-        assert error.reason == "zstd"
+        assert error.reason == "delta"
         await stream.say(delta_frame(made, 3, 2))
         assert not (await stream.result()).HasField("error")

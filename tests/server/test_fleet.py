@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from splitrt.bundle import Bundle
+from splitrt.codec import delta
 from splitrt.codec import payload as codec_payload
 from splitrt.config import ServerConfig
 from splitrt.errors import DeadlineExceeded, Overloaded, RemoteFailure, SplitError
@@ -83,11 +84,11 @@ async def test_symbols_come_back_where_they_are_to_be_kept_and_go_out_as_a_refer
         first = await fleet.submit(work(photos, keep=True))
         assert first.symbols_ZHW is not None
         moved_ZHW = (first.symbols_ZHW + 1) % 16
-        found = codec_payload.encode_delta(moved_ZHW, first.symbols_ZHW, 4)
-        delta = work(
+        found = delta.encode(moved_ZHW, first.symbols_ZHW, 4)
+        second_work = work(
             photos, codec=codec_payload.Codec.DELTA, payloads=(found,), reference_ZHW=first.symbols_ZHW, keep=True
         )
-        second = await fleet.submit(delta)
+        second = await fleet.submit(second_work)
         assert second.symbols_ZHW is not None
         assert (second.symbols_ZHW == moved_ZHW).all()
 

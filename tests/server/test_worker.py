@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -12,14 +14,14 @@ import numpy.typing as npt
 import pytest
 
 from splitrt.bundle import Bundle
-from splitrt.codec import bitpack, pixels
-from splitrt.codec.payload import Codec, encode_delta
+from splitrt.codec import bitpack, delta, pixels
+from splitrt.codec.payload import Codec
 from splitrt.codec.pixels import to_jpeg
 from splitrt.codec.quantise import dequantise, quantise
 from splitrt.device.head import OnnxHead
 from splitrt.device.local import BottleneckDevice, Device
 from splitrt.errors import BadFrame, DeadlineExceeded, RemoteFailure, ServerDraining
-from splitrt.server.pool import EmbeddedPool
+from splitrt.server.pool import GIVES_WAY, EmbeddedPool
 from splitrt.server.tail import OnnxTail
 from splitrt.server.work import Work
 from splitrt.server.worker import Worker
@@ -136,7 +138,7 @@ def difference(device: Device, frame_HWC: UInt8, to_HWC: UInt8) -> Work:
     symbols = device.encode(device.look(frame_HWC), 8, 4).symbols_KHW
     assert reference is not None
     assert symbols is not None
-    payloads = (encode_delta(symbols, reference, 4),)
+    payloads = (delta.encode(symbols, reference, 4),)
     plain = work(device, frame_HWC, 8, 4)
     return replace(plain, codec=Codec.DELTA, payloads=payloads, reference_ZHW=reference)
 
@@ -242,3 +244,33 @@ async def test_closing_a_pool_answers_everything_that_waits(device: Device, fram
     outcomes = await asyncio.gather(*tasks)
     assert all(one.error is None or isinstance(one.error, ServerDraining) for one in outcomes)
     assert any(isinstance(one.error, ServerDraining) for one in outcomes)
+
+
+async def test_the_tail_goes_on_with_what_waits_while_the_event_loop_is_busy(device: Device, frame_HWC: UInt8) -> None:
+    tail = Slow()
+    async with EmbeddedPool(Worker(device.bundle, tail), max_batch=1) as pool:
+        tasks = [asyncio.create_task(pool.submit(work(device, frame_HWC, 8, 4))) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        tail.go.set()
+        until = time.monotonic() + 10
+        while len(tail.batches) < 5 and time.monotonic() < until:  # the loop runs nothing else meanwhile
+            time.sleep(0.001)  # noqa: ASYNC251
+        assert tail.batches == [1] * 5
+        assert not any(task.done() for task in tasks)
+        assert all(outcome.error is None for outcome in await asyncio.gather(*tasks))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has threads of different priority in one process")
+async def test_the_tails_thread_gives_way_to_the_event_loops(device: Device, frame_HWC: UInt8) -> None:
+    seen: list[int] = []
+
+    class Looks(Slow):
+        def run(self, z_BZHW: Float32, place_B: Int64) -> Float32:
+            seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().run(z_BZHW, place_B)
+
+    tail = Looks()
+    tail.go.set()
+    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+        await pool.submit(work(device, frame_HWC, 8, 4))
+    assert seen[0] == min(19, os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) + GIVES_WAY)
