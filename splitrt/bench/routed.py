@@ -84,6 +84,6 @@ def _stretch(
         is_first, since = False, since + place - before
         if since >= RECONSIDER:
             since = 0
-            if pace.mode(LONGEST) != mode:
+            if pace.mode(LONGEST, len(told.tokens) - place) != mode:
                 break
     return there_at, place

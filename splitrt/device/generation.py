@@ -27,7 +27,6 @@ from splitrt.language.draft import Draft, Drafter
 from splitrt.language.moa import MoaDrafter
 from splitrt.language.text import Text
 from splitrt.language.tokens import Tokenizer
-from splitrt.policy.modes import Mode
 from splitrt.policy.patience import Patience
 from splitrt.rpc.rounds import SESSION_BYTES, Opening, Verdict
 
@@ -200,15 +199,15 @@ class Generation:
             self._pace.went_on(asked.round, verdict)
             before, asked.left = asked.left, asked.left - len(verdict.tokens)
             is_time = asked.left // RECONSIDER < before // RECONSIDER
-            return asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked.mode))
+            return asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked))
         asked.is_answered = True
         self._patience.answered(self._heard_at - asked.at)
         self._pace.answered(asked.round, verdict, asked.confidences, asked.sent_bytes, asked.at, self._heard_at)
         statistics.verified(len(asked.round.ids), len(verdict.path))
         return asked.left <= 0
 
-    def _other_way(self, mode: Mode) -> bool:
-        return self._pace.mode(LONGEST_DRAFT) != mode
+    def _other_way(self, asked: Asked) -> bool:
+        return self._pace.mode(LONGEST_DRAFT, asked.left) != asked.mode
 
     def _keep(self) -> Iterator[Event]:
         """Under `keep`, what was said alone becomes the text's own: what the server holds beyond is another text."""

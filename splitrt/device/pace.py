@@ -72,28 +72,31 @@ class Pace:
         return [self._calibration.chance(confidence) for confidence in confidences]
 
     def server_plan(self) -> Plan:
-        """The server's own speculation: the round trip is not in it."""
+        """The server's own speculation, by a token a draft at least: the round trip is not in it."""
         pass_s, node_s = self._pass.line()
         hoped_s = SERVER_DRAFT_SHARE * pass_s
         draft_s = max(0.0, hoped_s if self._server_draft_s is None else self._server_draft_s)
         costs = RoundCosts(fixed_s=pass_s, pass_s=pass_s, node_s=node_s + draft_s, draft_s=0.0)
-        return plan(self.reach.curve(), costs, MOST_DRAFTED)
+        reach = self.reach.curve()
+        best = plan(reach, costs, MOST_DRAFTED)
+        return best if best.length else Plan(length=1, token_s=(costs.fixed_s + costs.node_s) / (1 + reach[0]))
 
     @property
     def server_length(self) -> int:
-        return max(1, self.server_plan().length) if self._pass.is_known else SERVER_LENGTH
+        return self.server_plan().length if self._pass.is_known else SERVER_LENGTH
 
-    def mode(self, most: int) -> Mode:
-        """Until something was measured, the way that pays the round trip once."""
+    def mode(self, most: int, left: int | None = None) -> Mode:
+        """Until something was measured, the way that pays the round trip once. left: tokens that the server is still to
+        say alone, where it is doing so: to ask it for something else takes a round trip.
+        """
         if not self._pass.is_known:
             return self.router.mode
-        alone = self.server_plan()
         split = self.plan(most)
         split_s = split.token_s if split.paired_s is None else split.paired_s
-        ways: dict[Mode, float] = {"split": split_s, "stream": self._pass.line()[0]}
-        if alone.length:
-            ways["server"] = alone.token_s
-        return self.router.pick(ways)
+        ways: dict[Mode, float] = {
+            "split": split_s, "stream": self._pass.line()[0], "server": self.server_plan().token_s,
+        }  # fmt: skip
+        return self.router.pick(ways, self.estimate.round_trip_s / max(1, left) if left is not None else 0.0)
 
 
 def _depth(parents: Sequence[int]) -> int:

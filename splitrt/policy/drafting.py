@@ -20,6 +20,7 @@ DECAY = 0.98  # a round of what was seen before
 PRIOR = 0.6  # acceptance of a token before anything was seen
 PRIOR_ROUNDS = 4.0
 MOST_LENGTH = 48
+LEAST_S = 1e-9  # a pass that no clock could tell from nothing
 HOPE_GAIN = 0.02  # a second round in flight must be better by this share: hopes that fail cost bytes
 
 
@@ -153,10 +154,11 @@ def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> 
             pays = paired_s < (1 - HOPE_GAIN) * token_s
             best = Plan(length=length, token_s=token_s, paired_s=paired_s if pays else None)
     steps = [reach[0], *(after / before if before else 0.0 for before, after in pairwise(reach))]
+    token_s = max(best.token_s, LEAST_S)
     return replace(
         best,
-        least_drafted=min(1.0, (costs.node_s + costs.draft_s) / best.token_s),
-        least_sent=min(1.0, costs.node_s / best.token_s),
+        least_drafted=min(1.0, (costs.node_s + costs.draft_s) / token_s),
+        least_sent=min(1.0, costs.node_s / token_s),
         steps=tuple(steps[:most]),
     )
 

@@ -82,6 +82,10 @@ def test_drafts_as_sure_as_the_mean_are_of_the_best_length_surer_ones_longer_and
     assert chosen.sent([*chances, 0.0]) == len(chances)
 
 
+def test_costs_that_no_clock_could_tell_from_nothing_are_planned_with() -> None:
+    assert plan(geometric(0.5), RoundCosts(fixed_s=0, pass_s=0, node_s=0, draft_s=0)).length == 0
+
+
 def test_a_drafter_that_costs_more_than_a_round_is_not_used() -> None:
     assert plan(geometric(0.5), RoundCosts(fixed_s=0.002, pass_s=0.002, node_s=0, draft_s=0.01)).length == 0
 
@@ -127,6 +131,13 @@ def test_a_mode_changes_for_a_clear_gain_that_lasts_and_not_for_a_whim() -> None
     picks = [router.pick({"split": 1.0, "stream": 0.5, "server": 2.0}) for _ in range(PATIENCE)]
     assert picks[-1] == "stream"
     assert router.mode == "stream"
+
+
+def test_a_mode_is_not_left_for_less_than_the_change_costs_but_at_the_next_text() -> None:
+    router, times = Router("server"), {"split": 9.0, "stream": 0.8, "server": 1.0}
+    for _ in range(9):
+        assert router.pick(times, switch_s=0.3) == "server"  # type: ignore[arg-type]
+    assert router.pick(times) == "stream"  # type: ignore[arg-type]
 
 
 def test_patience_is_the_callers_or_follows_the_answers() -> None:
