@@ -9,6 +9,9 @@
 
     of a captured network, cut in two: head/graph.onnx  .json  .safetensors  tail.onnx  .json  .safetensors
 
+A bundle that ships beside another may hold only what is its own (`base` in its manifest): files that are not in its
+folder are then those of that folder, under the digests of its own manifest. A device is sent all of them.
+
 Nothing here is executable. A file that is not listed, not a plain file or not what its digest says
 refuses the whole bundle.
 """
@@ -16,7 +19,9 @@ refuses the whole bundle.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.resources import files
@@ -50,17 +55,26 @@ class Bundle:
 
     @property
     def has_tail(self) -> bool:
-        return any((self.folder / file).is_file() for file in ("tail.onnx", "tail.json"))
+        return any(_home(self.folder, self.manifest, file).is_file() for file in ("tail.onnx", "tail.json"))
 
     def path(self, file: str) -> Path:
         """A listed file of this bundle. Raises BundleError where the manifest does not list it."""
         if file not in self.manifest.files:
             raise BundleError(f"bundle {self.name} has no {file}; it lists {', '.join(sorted(self.manifest.files))}")
-        return self.folder / file
+        return _home(self.folder, self.manifest, file)
 
-    def head_files(self) -> list[str]:
-        """What a device may fetch, the manifest first."""
-        return ["manifest.toml", *(file for file in sorted(self.manifest.files) if file not in SERVER_ONLY)]
+    def head_files(self) -> dict[str, Path]:
+        """What a device may fetch and where it lies, the manifest first."""
+        listed = (file for file in sorted(self.manifest.files) if file not in SERVER_ONLY)
+        return {"manifest.toml": self.folder / "manifest.toml"} | {file: self.path(file) for file in listed}
+
+    def copy(self, folder: Path) -> None:
+        """Everything of it that is here, the card included, into a new folder, which so needs no base."""
+        shutil.copytree(self.folder, folder)
+        for file in self.manifest.files:
+            if not (folder / file).exists() and (path := self.path(file)).is_file():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, folder / file)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -72,22 +86,22 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"manifest.toml must be at most {MAX_MANIFEST_BYTES} bytes")
     data = manifest_path.read_bytes()
     manifest = parse_manifest(data)
-    has_tail = any((folder / file).exists() for file in SERVER_ONLY)
+    has_tail = any(_home(folder, manifest, file).exists() for file in SERVER_ONLY)
     for file, wanted in manifest.files.items():
         if file in SERVER_ONLY and not has_tail:
             continue
-        check_file(folder, file, wanted)
+        check_file(_owner(folder, manifest, file), file, wanted)
     _check_nothing_else(folder, manifest)
     for file in READ_AT_ONCE:
         if file not in manifest.files:
             raise BundleError(f"manifest.toml must list {file}")
-    tables = load_tables(folder / "tables.npz")
+    tables = load_tables(_home(folder, manifest, "tables.npz"))
     if tables.channels != manifest.seam.channels or not set(manifest.seam.bits) - {EXACT} <= set(tables.ranges):
         raise BundleError(
             f"tables.npz must have {manifest.seam.channels} channels at {list(manifest.seam.bits)} bits, "
             f"got {tables.channels} at {sorted(tables.ranges)}"
         )
-    calibration = parse_calibration((folder / "calibration.json").read_bytes())
+    calibration = parse_calibration(_home(folder, manifest, "calibration.json").read_bytes())
     for point in calibration.points:
         if point.width not in manifest.seam.widths or point.bits not in manifest.seam.bits:
             raise BundleError(f"calibration.json: width {point.width} with {point.bits} bits is no point of the seam")
@@ -98,6 +112,17 @@ def load_bundle(folder: Path) -> Bundle:
         tables=tables,
         calibration=calibration,
     )
+
+
+def _owner(folder: Path, manifest: Manifest, file: str) -> Path:
+    """The folder that a file is taken from: the bundle's own, its base's only where it is not there."""
+    if manifest.base is None or os.path.lexists(folder / file):
+        return folder
+    return folder.with_name(manifest.base)
+
+
+def _home(folder: Path, manifest: Manifest, file: str) -> Path:
+    return _owner(folder, manifest, file) / file
 
 
 def check_file(folder: Path, file: str, wanted: str) -> None:

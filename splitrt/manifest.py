@@ -207,26 +207,37 @@ class Exits(Table):
 class Gate(Table):
     """When there is nothing to answer: P(nothing) at or above the threshold, in any gate of the row, ends the frame.
 
-    Gate k is `head/gate_k.onnx`: `x` to `odds`, the logarithm of P(something) / P(nothing). One threshold holds for
-    the whole row, so that one certificate covers all that the row loses together.
+    Gate k is `head/gate_k.onnx`: `x` to `odds`, the logarithm of P(something) / P(nothing), and, where the next one
+    reads what it carries on, to `carried`. One threshold holds for the whole row, so that one certificate covers all
+    that the row loses together.
     """
 
-    reads: tuple[Literal["frame", "features"], ...] = Field(min_length=1, max_length=4)  # in the order they run
+    reads: tuple[Literal["frame", "features", "carried"], ...] = Field(min_length=1, max_length=4)  # as they run
     threshold: float = Field(ge=0, le=1.01)  # above 1: never
     answer: str = Field("nothing", min_length=1, max_length=64)  # what a stopped frame's label says
     positives: tuple[str, ...] = ()  # what is let through
 
     @model_validator(mode="after")
     def _in_order(self) -> Gate:
-        if list(self.reads) != sorted(self.reads, reverse=True):
+        places = [place for place in self.reads if place != "carried"]
+        if places != sorted(places, reverse=True):
             raise ValueError(f"gate.reads must name frames before features, got {list(self.reads)}")
+        if self.reads[0] == "carried":
+            raise ValueError(f"gate.reads must not begin with what a gate before carries on, got {list(self.reads)}")
         return self
+
+    def carries(self, k: int) -> bool:
+        """Whether the gate at place k, from 0, carries something on for the next."""
+        return self.reads[k + 1 : k + 2] == ("carried",)
 
 
 class Manifest(Table):
     schema_version: Literal[1]
     name: str = Field(pattern=f"^{NAME.pattern}$")
     version: str = Field(pattern=f"^{VERSION.pattern}$")
+    base: str | None = Field(
+        None, pattern=f"^{NAME.pattern}-{VERSION.pattern}$"
+    )  # a bundle beside it, whose files it shares
     family: str = Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")
     head_arguments: dict[str, int | float | str] = {}
     tail_arguments: dict[str, int | float | str] = {}

@@ -99,6 +99,15 @@ def test_the_built_in_bundle_is_sound(photos: Bundle) -> None:
     }
 
 
+def test_the_built_in_bundle_with_a_gate_ships_only_what_is_its_own(photos: Bundle) -> None:
+    town = find_bundle("town")
+    assert town.has_tail
+    assert town.manifest.gate is not None
+    assert town.path("tail.onnx") == photos.path("tail.onnx")
+    assert town.manifest.files["head/stem.onnx"] == photos.manifest.files["head/stem.onnx"]
+    assert sum(path.stat().st_size for path in town.folder.rglob("*")) < 300_000
+
+
 def test_a_head_half_loads_and_has_no_tail(toy: Path) -> None:
     whole = load_bundle(toy)
     for file in SERVER_ONLY:
@@ -111,12 +120,55 @@ def test_a_head_half_loads_and_has_no_tail(toy: Path) -> None:
 def test_the_files_for_a_device_make_a_head_half(toy: Path, tmp_path: Path) -> None:
     whole, device = load_bundle(toy), tmp_path / "device"
     files = whole.head_files()
-    assert files[0] == "manifest.toml"
+    assert next(iter(files)) == "manifest.toml"
     assert not set(files) & set(SERVER_ONLY)
     for file in files:
         (device / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(toy / file, device / file)
     assert load_bundle(device).digest == whole.digest
+
+
+@pytest.fixture
+def shared(toy: Path) -> Path:
+    """A bundle beside `toy` with a stem of its own and all else of `toy`."""
+    folder = toy.with_name("other-2")
+    (folder / "head").mkdir(parents=True)
+    (folder / "head/stem.onnx").write_bytes(b"another stem")
+    old, new = (hashlib.sha256((one / "head/stem.onnx").read_bytes()).hexdigest() for one in (toy, folder))
+    text = (toy / "manifest.toml").read_text().replace(old, new).replace('"toy"', '"other"')
+    (folder / "manifest.toml").write_text(text.replace('version = "1"', 'version = "2"\nbase = "toy-1"'))
+    return folder
+
+
+def test_what_a_bundle_does_not_hold_itself_is_its_bases(shared: Path, toy: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(shared)
+    assert bundle.has_tail
+    assert bundle.path("head/stem.onnx") == shared / "head/stem.onnx"
+    assert bundle.path("tail.onnx") == toy / "tail.onnx"
+    bundle.copy(tmp_path / "elsewhere/other-2")
+    copied = load_bundle(tmp_path / "elsewhere/other-2")
+    assert copied.digest == bundle.digest
+    assert copied.path("tail.onnx").parent == copied.folder
+
+
+def test_a_bundle_whose_base_is_not_beside_it_is_refused(shared: Path, toy: Path) -> None:
+    toy.rename(toy.with_name("toy-3"))
+    with pytest.raises(BundleError, match="must be a plain file"):
+        load_bundle(shared)
+
+
+def test_a_bases_file_is_held_to_the_bundles_own_digest(shared: Path, toy: Path) -> None:
+    (toy / "tail.onnx").write_bytes(b"another tail")
+    with pytest.raises(BundleError, match=r"tail\.onnx must have SHA-256"):
+        load_bundle(shared)
+
+
+@pytest.mark.parametrize("base", ["../toy-1", "/toy-1", "toy", "toy-1/head", ""])
+def test_a_base_is_the_name_of_a_bundle(shared: Path, base: str) -> None:
+    manifest = shared / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace('"toy-1"', f'"{base}"'))
+    with pytest.raises(BundleError, match="base"):
+        load_bundle(shared)
 
 
 @pytest.mark.parametrize("file", ["head/stem.onnx", "head/encoder_1.onnx", "tables.npz", "calibration.json"])

@@ -69,6 +69,7 @@ def measure_audio(data: Path, quick: bool) -> dict[str, Any]:
         "accuracy_change_pt": float(np.mean([fold["accuracy_change_pt"] for fold in folds])),
         "bytes_saved_gate": bytes_saved(kept, stopped, full, full),
         "bytes_saved_all": bytes_saved(kept, stopped, sent, full),
+        "gates_share_of_whole": float(np.mean([fold["gates_share_of_whole"] for fold in folds])),
         "link_bytes": sent,
         "link_bytes_full": full,
         "folds": [{key: one for key, one in fold.items() if not key.endswith("_NW")} for fold in folds],
@@ -164,12 +165,17 @@ def _link_bytes(sent_NCHW: Float32) -> float:
 def _times(model: Spoken) -> dict[str, float]:
     """CPU milliseconds of each gate and of the whole network, as a device runs them, a clip at a time."""
     x_11BT, is_in_N = torch.randn(1, 1, SOUND.bands, 64), torch.eye(WORDS, dtype=torch.bool)[0]
-    graphs: dict[str, torch.nn.Module] = {
-        f"gate_{k + 1}": GateGraph(model, k, is_in_N, handicap) for k, handicap in enumerate(PHASE.handicaps)
-    }
+    first, second = (GateGraph(model, k, is_in_N, handicap).eval() for k, handicap in enumerate(PHASE.handicaps))
+    graphs: list[tuple[str, torch.nn.Module, torch.Tensor, list[str]]] = [
+        ("gate_1", first, x_11BT, ["odds", "carried"]),
+        ("gate_2", second, first(x_11BT)[1].detach(), ["odds"]),
+        ("whole", Deployed(model).eval(), x_11BT, ["logits"]),
+    ]
     sessions = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for name, graph in {**graphs, "whole": Deployed(model)}.items():
-            export_onnx(graph.eval(), (x_11BT,), Path(scratch) / f"{name}.onnx", ["x"], ["y"])
-            sessions[name] = open_session(Path(scratch) / f"{name}.onnx"), {"x": x_11BT.numpy()}
-        return cpu_ms(sessions)
+        for name, graph, x, outputs in graphs:
+            export_onnx(graph, (x,), Path(scratch) / f"{name}.onnx", ["x"], outputs)
+            sessions[name] = open_session(Path(scratch) / f"{name}.onnx"), {"x": x.numpy()}
+        found = cpu_ms(sessions)
+    found["gates_share_of_whole"] = (found["gate_1_ms"] + found["gate_2_ms"]) / found["whole_ms"]
+    return found

@@ -69,7 +69,7 @@ def summary(log: FrameLog, deadline_ms: float, submitted: int | None = None) -> 
         "bytes_per_frame": float(np.mean(log.column("link_bytes"))) if rows else 0.0,
         "latency_ms_p50": _percentile(latencies, 50),
         "latency_ms_p95": _percentile(latencies, 95),
-        **{f"share_{source}": sources[source] / max(1, len(rows)) for source in ("exit", "remote", "fallback")},
+        **{f"share_{source}": sources[source] / max(1, len(rows)) for source in ("gate", "exit", "remote", "fallback")},
     }
 
 

@@ -80,9 +80,10 @@ class LanguageBundle:
     def tokenizer_digest(self) -> bytes:
         return bytes.fromhex(self.manifest.files["tokenizer.json"])
 
-    def head_files(self) -> list[str]:
-        """What a device may fetch, the manifest first."""
-        return [MANIFEST, *(file for file in sorted(self.manifest.files) if not file.startswith(SERVER_HALVES))]
+    def head_files(self) -> dict[str, Path]:
+        """What a device may fetch and where it lies, the manifest first."""
+        listed = (file for file in sorted(self.manifest.files) if not file.startswith(SERVER_HALVES))
+        return {file: self.folder / file for file in (MANIFEST, *listed)}
 
     @property
     def has_moa(self) -> bool:

@@ -105,15 +105,14 @@ class GatedRow(nn.Module):
         return x_BCHW
 
     @torch.no_grad()
-    def odds(self, x_BCHW: Tensor, is_in_N: Tensor, handicaps: Sequence[float], views: int = 1) -> Tensor:
-        """(B / views,): the smallest of the row's log odds, each with its handicap: what its one threshold meets.
+    def odds(self, x_BCHW: Tensor, is_in_N: Tensor, handicaps: Sequence[float]) -> Tensor:
+        """(B,): the smallest of the row's log odds, each with its handicap: what its one threshold meets.
         An early gate sees less, and is trusted less by a handicap above 0.
-        x holds `views` versions of every sample, one version of all after the other: each gate takes their mean.
         """
         found = []
         for (block, layer), handicap in zip(self._pairs(), handicaps, strict=True):
             x_BCHW = block(x_BCHW)
-            found.append(log_odds(layer.logits(x_BCHW), is_in_N).view(views, -1).mean(0) + handicap)
+            found.append(log_odds(layer.logits(x_BCHW), is_in_N) + handicap)
             x_BCHW = layer.compress(x_BCHW)
         return torch.stack(found).amin(0)
 

@@ -1,12 +1,11 @@
 """A network for short words, made of gated compression: an always-on core, an application core and a server.
 
-Shape letters: B batch, M mel bands, T time, N classes, V voices.
+Shape letters: B batch, M mel bands, T time, N classes.
 
     (B, 1, M, T) ── core ── layer 1 ── application ── layer 2 ── seam ── server ── logits_BN
 
-The server's half reads the few channels that layer 2 lets through. The gates hear a word in three voices, as it is and
-as a shorter and a longer vocal tract would say it, and take the mean of what they think of each: their networks met few
-speakers, and a new one is between or beside those (at recall 0.97 that stops one or two points more).
+The server's half reads the few channels that layer 2 lets through. The gates hear a word in another voice, as a longer
+vocal tract would say it: of voices left out of training more words were kept so, and why is not known (docs/gates.md).
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ DROPPED = 0.1  # of whole channels, in training
 class Spoken(nn.Module):
     """width: channels of the first convolution; the seam has four times as many, most of which are never sent."""
 
-    voices_VMM: Tensor
+    voice_MM: Tensor
 
-    def __init__(self, classes: int, voices_VMM: Tensor, width: int = 16) -> None:
+    def __init__(self, classes: int, voice_MM: Tensor, width: int = 16) -> None:
         super().__init__()
-        self.register_buffer("voices_VMM", voices_VMM)  # each reads the bands elsewhere
+        self.register_buffer("voice_MM", voice_MM)  # reads the bands elsewhere
         narrow, middle, wide = width, 2 * width, 4 * width
         core = nn.Sequential(
             conv_bn(1, narrow, 5, stride=2),
@@ -50,13 +49,7 @@ class Spoken(nn.Module):
 
     def odds(self, x_B1MT: Tensor, is_in_N: Tensor, handicaps: Sequence[float]) -> Tensor:
         """(B,): the row's, see GatedRow.odds."""
-        views = len(self.voices_VMM)
-        return self.row.odds(in_voices(x_B1MT, self.voices_VMM), is_in_N, handicaps, views)
-
-
-def in_voices(x_B1MT: Tensor, voices_VMM: Tensor) -> Tensor:
-    """(V B, 1, M, T), one voice of all after the other."""
-    return torch.einsum("vmn,bont->vbomt", voices_VMM, x_B1MT).flatten(0, 1)
+        return self.row.odds(self.voice_MM @ x_B1MT, is_in_N, handicaps)
 
 
 class Server(nn.Module):
@@ -129,26 +122,24 @@ class Spread(nn.Module):
 
 
 class GateGraph(nn.Module):
-    """What a device runs for gate k: a frame to odds_1, through the blocks and layers that lie before it.
+    """What a device runs for gate k: a frame, or what the gate before carries on, to odds_1; with what it carries on
+    itself where it is not the last. So no block is computed twice for a row of gates.
 
     handicap: added to the odds. An early gate sees less, and one threshold holds for the row.
     """
 
-    voices_VMM: Tensor
+    voice_MM: Tensor
     is_in_N: Tensor
 
     def __init__(self, spoken: Spoken, k: int, is_in_N: Tensor, handicap: float) -> None:
         super().__init__()
-        row = spoken.row
-        self.handicap = handicap
-        self.blocks = nn.ModuleList(row.blocks[: k + 1])
-        self.masks = nn.ModuleList(Masked(row.layer(before).mask().detach()) for before in range(k))
-        self.layer = row.layer(k)
-        self.register_buffer("voices_VMM", spoken.voices_VMM)
+        self.is_first, self.is_last, self.handicap = k == 0, k == len(spoken.row.layers) - 1, handicap
+        self.block, self.layer = spoken.row.blocks[k], spoken.row.layer(k)
+        self.mask = Masked(self.layer.mask().detach())
+        self.register_buffer("voice_MM", spoken.voice_MM)
         self.register_buffer("is_in_N", is_in_N)
 
-    def forward(self, x_11MT: Tensor) -> Tensor:
-        h_VCHW = in_voices(x_11MT, self.voices_VMM)
-        for block, mask in zip(self.blocks, [*self.masks, nn.Identity()], strict=True):
-            h_VCHW = mask(block(h_VCHW))
-        return log_odds(self.layer.logits(h_VCHW), self.is_in_N).mean(0, keepdim=True) + self.handicap
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        h_1CHW = self.block(self.voice_MM @ x if self.is_first else x)
+        odds_1 = log_odds(self.layer.logits(h_1CHW), self.is_in_N) + self.handicap
+        return odds_1 if self.is_last else (odds_1, self.mask(h_1CHW))

@@ -53,8 +53,8 @@ class SplitServicer(Servicer):
             bundle = self._gateway.by_digest(request.bundle_digest)
         except SplitError as error:
             await status.abort(context, error)
-        for file in bundle.head_files():
-            data = await asyncio.to_thread((bundle.folder / file).read_bytes)
+        for file, path in bundle.head_files().items():
+            data = await asyncio.to_thread(path.read_bytes)
             for start in range(0, max(1, len(data)), FETCH_CHUNK_BYTES):
                 chunk = data[start : start + FETCH_CHUNK_BYTES]
                 yield head_chunk("" if start else file, chunk)
@@ -151,7 +151,7 @@ def _info(bundle: Bundle) -> BundleInfo:
         tables_digest=bundle.tables.digest(),
         widths=seam.widths,
         bits=seam.bits,
-        head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
+        head_bytes=sum(path.stat().st_size for path in bundle.head_files().values()),
     )
 
 
@@ -163,5 +163,5 @@ def _language_info(bundle: LanguageBundle) -> BundleInfo:
         tables_digest=bundle.tokenizer_digest,
         widths=(),
         bits=(),
-        head_bytes=sum((bundle.folder / file).stat().st_size for file in bundle.head_files()),
+        head_bytes=sum(path.stat().st_size for path in bundle.head_files().values()),
     )

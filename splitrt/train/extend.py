@@ -57,14 +57,16 @@ def extend(bundle: Bundle, recipe: Recipe, data: Path, out: Path, watch: Watch) 
 
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(bundle.folder, fresh, ignore=shutil.ignore_patterns(*(Path(one).name for one in MADE_ANEW)))
+    bundle.copy(fresh)
+    for path in (path for pattern in MADE_ANEW for path in fresh.glob(pattern)):
+        path.unlink()
     with torch.inference_mode():
         side = (recipe.pixels.height, recipe.pixels.width)
         write_exits(fresh, split.head, split.head.stem(torch.zeros(1, 3, *side)))
     save_file(weights_of(split.head), fresh / "head.safetensors")
     golden_sample(split.head, split.tail, whole, bundle.tables, images, recipe).save(fresh / "golden.npz")
     (fresh / "calibration.json").write_bytes(write_calibration(calibration))
-    changes = {"version": recipe.version, "exits": rule, "files": digests(fresh)}
+    changes = {"version": recipe.version, "base": None, "exits": rule, "files": digests(fresh)}
     (fresh / "manifest.toml").write_bytes(write_manifest(bundle.manifest.model_copy(update=changes)))
     write_card(fresh, recipe, calibration, rule)
     fresh.rename(folder)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from splitrt.bundle import digests, load_bundle
+from splitrt.bundle import built_in_folder, digests, load_bundle
 from splitrt.calibration import GatePoint, GateRecord, write_calibration
 from splitrt.errors import CalibrationRefused, ConfigError
 from splitrt.golden import GateGolden
@@ -97,6 +97,8 @@ def attach(
     folder: Path, out: Path, rule: Gate, record: GateRecord, graphs: Sequence[nn.Module], inputs: Sequence[Tensor]
 ) -> Path:
     """The bundle in `folder` with this row of gates, as a new bundle `out`. inputs: of a frame, what each gate reads.
+    A graph gives odds, one whose successor reads what it carries on odds and that.
+    Between bundles that ship with splitrt the new one shares the old one's files.
 
     Raises ConfigError where `out` exists or the bundle has gates already.
     """
@@ -107,34 +109,44 @@ def attach(
         raise ConfigError(f"bundle {bundle.name} has a gate already")
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    shutil.copytree(folder, fresh)
+    is_shared = folder.parent.resolve() == out.parent.resolve() == built_in_folder().resolve()
+    if is_shared:
+        (fresh / "head").mkdir(parents=True)
+    else:
+        bundle.copy(fresh)
     odds = []
     for k, (graph, x) in enumerate(zip(graphs, inputs, strict=True), start=1):
         graph.eval()
+        carries = rule.carries(k - 1)
         with torch.no_grad():
-            odds.append(graph(x).numpy())
-        export_onnx(graph, (x,), fresh / f"head/gate_{k}.onnx", ["x"], ["odds"])
+            odds.append((graph(x)[0] if carries else graph(x)).numpy())
+        export_onnx(graph, (x,), fresh / f"head/gate_{k}.onnx", ["x"], ["odds", "carried"] if carries else ["odds"])
     GateGolden(inputs=tuple(x.numpy() for x in inputs), odds=tuple(odds)).save(fresh / "head/gate_golden.npz")
     calibration = bundle.calibration.model_copy(update={"gate": record})
     (fresh / "calibration.json").write_bytes(write_calibration(calibration))
     name, _, version = out.name.rpartition("-")
-    manifest = bundle.manifest.model_copy(
-        update={"name": name, "version": version, "gate": rule, "files": digests(fresh)}
-    )
-    (fresh / "manifest.toml").write_bytes(write_manifest(manifest))
-    with (fresh / "README.md").open("a") as card:
-        card.write(_card(rule, record))
+    changes = {
+        "name": name,
+        "version": version,
+        "base": folder.name if is_shared else None,
+        "gate": rule,
+        "files": bundle.manifest.files | digests(fresh),
+    }
+    (fresh / "manifest.toml").write_bytes(write_manifest(bundle.manifest.model_copy(update=changes)))
+    behind = (folder / "README.md").read_text() if (folder / "README.md").is_file() else f"# {bundle.name}\n"
+    (fresh / "README.md").write_text(f"{_card(name, version, rule, record)}\nBehind the gate:\n\n{behind}")
     fresh.rename(out)
     return out
 
 
-def _card(rule: Gate, record: GateRecord) -> str:
+def _card(name: str, version: str, rule: Gate, record: GateRecord) -> str:
     others = "There were no negatives in the same split."
     if record.negatives:
         others = f"It stopped {100 * record.stopped / record.negatives:.1f} % of {record.negatives} negatives there."
     through, sure, kept = ", ".join(rule.positives) or "positives", 1 - record.delta, 100 * record.recall
     return (
-        f"\n## Gate\n\nLets through: {through}. With probability {sure:g} it keeps at least {kept:g} % of them: "
+        f"# {name} {version}\n\nIts gate lets through: {through}. "
+        f"With probability {sure:g} it keeps at least {kept:g} % of them: "
         f"certified on {record.positives} positives, of which it stops {record.lost}. {others}\n"
     )
 

@@ -67,9 +67,10 @@ def make_keyword(recipe: SpokenRecipe, data: Path, out: Path, watch: Watch) -> P
     audio = measured(recipe.sound, clips)
     x_N1BT = heard(clips, audio, recipe.seed)
     plain = split_off(recipe, model, audio, x_N1BT, out, watch)
-    rule = Gate(reads=("frame", "frame"), threshold=threshold, positives=recipe.keywords)
+    rule = Gate(reads=("frame", "carried"), threshold=threshold, positives=recipe.keywords)
     graphs = [GateGraph(model, k, is_in_N, recipe.gate.handicaps[k]) for k in range(2)]
-    made = attach(plain, folder, rule, record, graphs, [torch.from_numpy(x_N1BT[:1])] * 2)
+    x_11BT = torch.from_numpy(x_N1BT[:1])
+    made = attach(plain, folder, rule, record, graphs, [x_11BT, graphs[0](x_11BT)[1].detach()])
     for path in sorted(plain.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     plain.rmdir()

@@ -12,7 +12,8 @@ pytest.importorskip("torch")
 from splitrt.bench.gate import bytes_saved, interval, judged
 from splitrt.bench.gate_audio import PHASE, SOUND, groups
 from splitrt.bench.gate_person import recipe_of
-from splitrt.bench.gate_scenes import RECIPE, cheapest
+from splitrt.bench.gate_scenes import TOWN, cheapest
+from splitrt.bundle import find_bundle
 from splitrt.calibration import Point
 from splitrt.train.filter import read_filter_recipe
 from splitrt.train.keyword import read_spoken_recipe
@@ -23,7 +24,11 @@ RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 def test_what_is_measured_is_what_the_recipes_make() -> None:
     keyword = read_spoken_recipe(RECIPES / "keyword.toml")
-    assert read_filter_recipe(RECIPES / "scenes_gate.toml") == RECIPE
+    town, recipe = find_bundle(TOWN), read_filter_recipe(RECIPES / "town.toml")
+    assert town.manifest.gate is not None
+    assert town.calibration.gate is not None
+    assert (town.name, town.manifest.gate.positives) == (f"{recipe.name}-{recipe.version}", recipe.positives)
+    assert (town.calibration.gate.recall, town.calibration.gate.delta) == (recipe.gate.recall, recipe.gate.delta)
     assert read_filter_recipe(RECIPES / "person_filter.toml") == recipe_of("runs/fastestdet-1")
     assert (keyword.sound, keyword.gate) == (SOUND, PHASE)
 

@@ -97,17 +97,22 @@ def test_a_stream_that_loops_begins_its_folder_again_until_it_is_interrupted(pho
 
 
 @pytest.mark.slow
-def test_the_demo_loses_nothing_and_writes_its_keys(tmp_path: Path) -> None:
+def test_the_demo_loses_nothing_ends_frames_at_its_gate_and_writes_its_keys(tmp_path: Path) -> None:
     file = tmp_path / "demo.json"
     done = run("demo", "--frames", "40", "--json", str(file), "--plot", str(tmp_path / "demo.png"))
     assert done.returncode == 0, done.stderr
     summary = json.loads(file.read_text())["summary"]
     wanted = {
         "frames", "answered", "lost", "late", "agreement", "bytes_per_frame", "latency_ms_p50", "latency_ms_p95",
-        "outage_frames_answered",
+        "outage_frames_answered", "gate_recall", "exit_epsilon",
     }  # fmt: skip
     assert wanted <= summary.keys()
     assert summary["frames"] == 40
+    assert summary["share_gate"] > 0
+    assert summary["frames_with_nothing"] + summary["frames_with_something"] == 40
+    assert not any(baseline["share_gate"] for baseline in summary["baselines"].values())
+    assert " gate, " in done.stdout
+    assert "the gate ended" in done.stdout
     assert summary["lost"] == 0
     assert set(summary["baselines"]) == {"widest", "jpeg", "exit alone"}
     assert (tmp_path / "demo.png").stat().st_size > 10_000

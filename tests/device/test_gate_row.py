@@ -55,7 +55,7 @@ class Brightness(nn.Module):
 
 def gated(photos: Bundle, folder: Path, reads: Sequence[Any], graphs: Sequence[nn.Module], threshold: float) -> Bundle:
     rule = Gate(reads=tuple(reads), threshold=threshold, answer="dark", positives=("bright",))
-    shapes = {"frame": (1, 3, 128, 128), "features": (1, 24, 32, 32)}
+    shapes = {"frame": (1, 3, 128, 128), "carried": (1, 3, 128, 128), "features": (1, 24, 32, 32)}
     inputs = [torch.rand(shapes[one]) for one in reads]
     return load_bundle(attach(photos.folder, folder / "gated-1", rule, RECORD, graphs, inputs))
 
@@ -176,9 +176,49 @@ def test_a_gate_that_computes_something_else_here_is_refused(by_brightness: Bund
         path.write_bytes(before)
 
 
+class Carrying(nn.Module):
+    """Odds that stop nothing, and the frame's negative for the next gate to read."""
+
+    def forward(self, x_1CHW: Tensor) -> tuple[Tensor, Tensor]:
+        return x_1CHW.mean((1, 2, 3)) * 0 + 9.0, -x_1CHW
+
+
+def test_a_gate_reads_what_the_one_before_carries_on(photos: Bundle, tmp_path: Path) -> None:
+    row = GateRow(gated(photos, tmp_path, ["frame", "carried"], [Carrying(), Brightness(5.0)], 0.9))
+    assert row.check_golden() < 1e-4
+    assert row.stop("frame", np.ones((1, 3, 128, 128), np.float32)) is not None
+    assert row.stop("frame", -np.ones((1, 3, 128, 128), np.float32)) is None
+    assert row.stop("features", np.ones((1, 24, 32, 32), np.float32)) is None
+
+
+def test_a_gate_that_carries_nothing_on_for_the_next_is_refused(photos: Bundle, tmp_path: Path) -> None:
+    made = gated(photos, tmp_path, ["frame", "frame"], [Brightness(5.0), Brightness(5.0)], 0.9)
+    manifest = made.folder / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace('["frame", "frame"]', '["frame", "carried"]'))
+    with pytest.raises(BundleError, match="gate 1 must give 2 tensors"):
+        GateRow(load_bundle(made.folder))
+
+
+def test_no_row_begins_with_what_a_gate_before_carries_on() -> None:
+    with pytest.raises(ValidationError, match="must not begin"):
+        Gate(reads=("carried",), threshold=0.5)
+
+
 def test_gates_run_from_the_frame_on() -> None:
     with pytest.raises(ValidationError, match="frames before features"):
         Gate(reads=("features", "frame"), threshold=0.5)
+
+
+def test_beside_a_built_in_bundle_a_gated_one_holds_only_what_is_its_own(
+    photos: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitrt.train.gate.built_in_folder", lambda: tmp_path)
+    photos.copy(tmp_path / photos.name)
+    bundle = gated(load_bundle(tmp_path / photos.name), tmp_path, ["frame"], [Brightness(5.0)], 0.9)
+    own = {path.relative_to(bundle.folder).as_posix() for path in bundle.folder.rglob("*") if path.is_file()}
+    assert own == {"manifest.toml", "README.md", "calibration.json", "head/gate_1.onnx", "head/gate_golden.npz"}
+    assert bundle.manifest.base == photos.name
+    assert bundle.has_tail
 
 
 def test_a_second_row_of_gates_is_refused(by_brightness: Bundle, tmp_path: Path) -> None:

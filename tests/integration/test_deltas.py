@@ -83,7 +83,7 @@ def moved(frame_HWC: UInt8) -> UInt8:
 async def test_a_still_scene_is_sent_as_small_differences_with_the_same_answer(made: Bundle, frame_HWC: UInt8) -> None:
     async with serving_made(made) as server, connected(server.address, made) as client:
         key, *rest = [await client.infer(frame_HWC) for _ in range(4)]
-        assert counted(server, "delta") == 3
+        await until(lambda: counted(server, "delta") == 3)
     for result in rest:
         assert result.payload_bytes < key.payload_bytes / 4
         np.testing.assert_array_equal(scores(result), scores(key))
@@ -94,10 +94,12 @@ async def test_a_changing_scene_is_answered_as_if_every_frame_came_whole(made: B
     async with serving_made(made) as server:
         async with connected(server.address, made) as client:
             given = [await client.infer(frame) for frame in frames]
+            await until(lambda: ended(server, "ok") == len(frames))
             assert counted(server, "delta") > 0
         async with connected(server.address, made, deltas=False) as client:
             before = counted(server, "delta")
             wanted = [await client.infer(frame) for frame in frames]
+            await until(lambda: ended(server, "ok") == 2 * len(frames))
             assert counted(server, "delta") == before
     for one, other in zip(given, wanted, strict=True):
         np.testing.assert_array_equal(scores(one), scores(other))
@@ -108,13 +110,13 @@ async def test_after_a_lost_connection_the_next_frame_is_sent_whole(made: Bundle
     async with serving_made(made) as server, Netem(to=server.address) as link:
         async with connected(link.address, made) as client:
             key, difference = await client.infer(frame_HWC), await client.infer(frame_HWC)
-            assert counted(server, "delta") == 1
+            await until(lambda: counted(server, "delta") == 1)
             connections = link.connections
             link.reset()
             await until(lambda: link.connections > connections and client.link.is_up)
             again = await client.infer(frame_HWC)
-            assert counted(server, "delta") == 1
             after = await client.infer(frame_HWC)
+            await until(lambda: ended(server, "ok") == 4)
             assert counted(server, "delta") == 2
     assert ended(server, "reference_gone") == 0
     assert again.payload_bytes == key.payload_bytes
@@ -133,8 +135,8 @@ async def test_a_reference_that_the_server_does_not_hold_costs_one_more_try(made
             client = AsyncClient(device, link, estimate, config=config, strategy=at_the_widest(made))
             key, again = await client.infer(frame_HWC), await client.infer(frame_HWC)
             await client.aclose()
+        await until(lambda: ended(server, "ok") == 2)
         assert ended(server, "reference_gone") == 1
-        assert ended(server, "ok") == 2
     np.testing.assert_array_equal(scores(again), scores(key))
     assert again.payload_bytes == key.payload_bytes
 

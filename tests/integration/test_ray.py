@@ -173,7 +173,7 @@ async def test_versions_come_and_go_while_streams_run(server: ServerProcess, pho
                 await late.say(messages.hello_to_wire(hello(photos)))
                 with pytest.raises(VersionGone, match="must be one of 4"):
                     await late.hear()
-        half = _as_version(photos, "5", tmp_path, photos.head_files())
+        half = _as_version(photos, "5", tmp_path, [*photos.head_files()])
         with pytest.raises(EngineError, match="photos-5 cannot be served: .*a head half cannot be served"):
             await second.gateway.offer([str(half.folder)])
         assert second.gateway.catalogue.names == ["photos-4"]

@@ -10,10 +10,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from splitrt.codec.spectrogram import mel_centres
 from splitrt.errors import ConfigError
 from splitrt.manifest import Audio
 from splitrt.train.keyword import measured
-from splitrt.train.sounds import Clips, augmented, read_clips, spectrograms, statistics, virtual_speakers, voices
+from splitrt.train.sounds import Clips, augmented, read_clips, spectrograms, statistics, virtual_speakers, voice
 from splitrt.train.spoken import GatePhase, Sound, SpokenRecipe, asked, channels_allowed
 
 pytestmark = pytest.mark.torch
@@ -59,9 +60,10 @@ def test_augmented_sounds_are_of_the_chosen_clips_and_differ_from_draw_to_draw(a
     assert not np.array_equal(one, other)
 
 
-def test_the_middle_voice_is_the_sound_itself(audio: Audio) -> None:
-    np.testing.assert_allclose(voices(audio)[1], np.eye(audio.bands), atol=1e-6)
-    np.testing.assert_allclose(voices(audio).sum(axis=2), 1, atol=1e-6)
+def test_a_voice_reads_every_band_at_so_many_times_its_frequency(audio: Audio) -> None:
+    np.testing.assert_allclose(voice(audio, 1.0), np.eye(audio.bands), atol=1e-6)
+    hz_B = mel_centres(audio.bands, audio.low_hz, audio.high_hz)
+    np.testing.assert_allclose((voice(audio, 1.2) @ hz_B)[:10], 1.2 * hz_B[:10], rtol=1e-3)
 
 
 def test_half_of_a_batch_is_asked_for_its_own_word_and_the_rest_for_another() -> None:
