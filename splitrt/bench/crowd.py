@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from splitrt.bench.course import down_size, up_size
 from splitrt.bench.profiles import Costs, Profile
 from splitrt.bench.stories import Told
-from splitrt.bench.turns import down_size, up_size
 
 CLIENTS_AT_MOST = 4_096
 

@@ -24,7 +24,7 @@ from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup
 from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
-from splitrt.rpc.speculation import Opened
+from splitrt.rpc.rounds import Opened
 from splitrt.server.verifier import MAX_NODES, Verifier
 
 KEY = ("bench", bytes(16))
@@ -61,7 +61,8 @@ def check(
     """Counts: generations and mismatches, without faults (`mismatches`) and with (`outage_mismatches`)."""
     verifier, draft, tokenizer = Verifier(bundle), bundle.model("draft"), bundle.tokenizer()
     counts = {"generations": 0, "mismatches": 0, "outage_generations": 0, "outage_mismatches": 0}
-    totals = {"rounds": 0, "provisional": 0, "retracted": 0, "replays": 0, "strays": 0, "connections": 0}
+    names = ("rounds", "hopes", "hopes_met", "provisional", "retracted", "replays", "strays", "connections")
+    totals = dict.fromkeys(names, 0)
     for number in range(generations):
         draw = random.Random(number)
         text, kind = told[number % len(told)], drafters[number % len(drafters)]
@@ -76,10 +77,12 @@ def check(
             draft_tokens=draw.choice((None, 1, 2, 4, 8)),
             branches=draw.choice((1, 1, 3)),
             patience_s=draw.choice((0.0, None)),
+            in_flight=draw.choice((1, 2)),
         )
+        slow = draw.choice((0, 8))
         truth = (*text.prompt, *text.tokens)
         drafter = MoaDrafter(*bundle.moa()) if kind == "moa" else _drafter(kind, draft, truth, wish.vocabulary, number)
-        done = asyncio.run(_generate(bundle, tokenizer, verifier, drafter, wish, faults, number))
+        done = asyncio.run(_generate(bundle, tokenizer, verifier, drafter, wish, faults, slow, number))
         is_wrong = list(done.tokens) != list(text.tokens[: wish.stop.max_tokens])
         counts["outage_generations" if faults else "generations"] += 1
         counts["outage_mismatches" if faults else "mismatches"] += is_wrong
@@ -101,7 +104,14 @@ def _drafter(kind: str, draft: Any, truth: tuple[int, ...], vocabulary: int, see
 
 
 async def _generate(
-    bundle: LanguageBundle, tokenizer: Any, verifier: Verifier, drafter: Drafter, wish: Wish, faults: float, seed: int
+    bundle: LanguageBundle,
+    tokenizer: Any,
+    verifier: Verifier,
+    drafter: Drafter,
+    wish: Wish,
+    faults: float,
+    slow: int,
+    seed: int,
 ) -> Done:
     verifier.forget()
     link = ScriptedVerifierLink(
@@ -110,6 +120,7 @@ async def _generate(
         go_on=partial(_go_on, verifier, wish.sampling),
         restart=verifier.forget,
         faults=faults,
+        slow=slow,
         seed=seed,
     )
     async with asyncio.timeout(120):

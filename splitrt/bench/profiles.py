@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+STARTS = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
@@ -13,6 +15,12 @@ class Profile:
     down_mbit: float
     outage_every_s: float = 0.0
     outage_s: float = 0.0
+
+    def starts(self) -> tuple[float, ...]:
+        """When to begin: moments all over an outage's period, so that a way's mean is not the luck of one moment."""
+        if not self.outage_every_s:
+            return (0.0,)
+        return tuple(self.outage_every_s * number / STARTS for number in range(STARTS))
 
     def sent(self, at: float, size: int, mbit: float) -> float:
         """When a message is there."""

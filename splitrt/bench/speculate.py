@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from splitrt.bench.course import up_size
 from splitrt.bench.crowd import alone_s_p95, capacity
 from splitrt.bench.drafters import compare, told_by
 from splitrt.bench.lossless import check
@@ -24,7 +25,6 @@ from splitrt.bench.profiles import PROFILES, Costs
 from splitrt.bench.report import Asked, Claim
 from splitrt.bench.spoken import BY_DRAFTER, SLOW, SLOW_WAYS, WAYS, spoken
 from splitrt.bench.stories import Told, measured_costs, prompts, stories_bundle, tell
-from splitrt.bench.turns import up_size
 from splitrt.bench.ways import LENGTHS, simulate, two_in_flight_ratio
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language

@@ -94,6 +94,7 @@ async def _talk(
         "token_ms_p95": float(np.percentile(each_ms, 95)),
         "first_ms": float(np.median([1e3 * (one.first_token_s or 0.0) for one in statistics])),
         "calls_per_token": sum(one.rounds for one in statistics) / said,
+        "hopes_per_token": sum(one.hopes for one in statistics) / said,  # rounds sent ahead, met or not
         "up_bytes_per_token": sum(one.up_bytes for one in statistics) / said,
         "down_bytes_per_token": sum(one.down_bytes for one in statistics) / said,
         "state_bytes_per_token": sum(one.state_bytes for one in statistics) / said,

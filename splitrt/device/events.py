@@ -53,7 +53,9 @@ class Statistics:
     retracted: int = 0
     kept: int = 0
     connections: int = 0
-    strays: int = 0  # verdicts of no round that waits: late or repeated
+    strays: int = 0  # verdicts of no round that waits: late, repeated, or of a hope that failed
+    hopes: int = 0  # rounds sent before the verdict on the one under way; they count as rounds where they are met
+    hopes_met: int = 0
     replays: int = 0  # the server had lost the text and was sent it again
     up_bytes: int = 0
     draft_bytes: int = 0  # of up_bytes, rounds without tokens sent again
@@ -66,6 +68,14 @@ class Statistics:
     accepted_by_depth: list[int] = field(default_factory=list)
     drafted_by_depth: list[int] = field(default_factory=list)
     rounds_by_mode: dict[str, int] = field(default_factory=dict)
+
+    def verified(self, drafted: int, accepted: int) -> None:
+        """A draft's verdict."""
+        self.accepted += accepted
+        for counts, depth in ((self.drafted_by_depth, drafted), (self.accepted_by_depth, accepted)):
+            counts.extend([0] * (depth - len(counts)))
+            for place in range(depth):
+                counts[place] += 1
 
 
 @dataclass(frozen=True, slots=True)

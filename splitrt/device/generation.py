@@ -5,7 +5,7 @@
                 └── verdict: accepted tokens and one of the target's own; the guess lives on where they agree
 
 The drafter is never idle while a verdict is awaited: the guess grows behind the round, and when the round is accepted
-whole and its last token guessed too, the next round is ready.
+whole and its last token guessed too, the next round is ready, or sent already.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
 
-from splitrt.device.events import Confirm, Done, Event, Link, Retract, Statistics, Token
+from splitrt.device.events import Done, Event, Link, Statistics, Token
+from splitrt.device.exchange import Asked, Exchange
 from splitrt.device.pace import Pace
+from splitrt.device.said import Said
 from splitrt.device.thinking import Thinking
 from splitrt.device.verifier_link import VerifierLink
 from splitrt.device.wish import LONGEST_DRAFT, Wish
@@ -24,25 +25,12 @@ from splitrt.errors import InvalidInput, LinkLost
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.draft import Draft, Drafter
 from splitrt.language.moa import MoaDrafter
-from splitrt.language.prefix import prefix_hash
 from splitrt.language.text import Text
 from splitrt.language.tokens import Tokenizer
-from splitrt.policy.modes import Mode
 from splitrt.policy.patience import Patience
-from splitrt.rpc.speculation import SESSION_BYTES, Opening, Round, Verdict, check_verdict
+from splitrt.rpc.rounds import SESSION_BYTES, Opening, Verdict
 
 RECONSIDER = 16  # tokens that the server says alone before its way is compared with others again
-
-
-@dataclass(slots=True)
-class _Asked:
-    round: Round
-    at: float
-    sent_bytes: int
-    confidences: tuple[float, ...]
-    mode: Mode
-    left: int  # tokens that the server goes on to say alone
-    is_answered: bool = False
 
 
 class Generation:
@@ -75,37 +63,33 @@ class Generation:
             states=self._moa is not None,
         )
         self._link = open_link(opening)
+        self.statistics = Statistics()
+        self._exchange = Exchange(self._link, wish.vocabulary, self.statistics)
         self._connect_timeout_s = connect_timeout_s
         self._patience = Patience(wish.patience_s)
-        self._text = Text(tokenizer, wish.prompt, wish.stop)
-        self._committed = list(wish.prompt)
-        self._shown = 0  # of the guess
-        self._held = 0  # committed tokens that the server holds
-        self._asked: _Asked | None = None
-        self._rounds = 0
-        self._connection = 0  # the one that what was asked and held is of
+        text = Text(tokenizer, wish.prompt, wish.stop)
+        self._said = Said(text, wish, self._context, self._thinking, self.statistics)
         self._alone = False
         self._heard_at = 0.0  # when the last verdict came
-        self.statistics = Statistics()
 
     async def events(self) -> AsyncIterator[Event]:
         """Raises the server's refusal, or LinkLost where it was never reached and the drafter may not go on alone."""
         clock = asyncio.get_running_loop().time
         self._heard_at = started_at = clock()
         async with self._link:
-            while not self._is_over():
+            while not self._said.is_over(alone=self._alone):
                 self._link.settle()
-                self._see_connection()
+                self._exchange.see_connection(self._said.committed)
                 for event in self._take():
                     if isinstance(event, Token) and self.statistics.first_token_s is None:
                         self.statistics.first_token_s = clock() - started_at
                     yield event
-                if self._is_over():
+                if self._said.is_over(alone=self._alone):
                     break
-                if self._asked is None and self._link.opened is not None:
+                if self._exchange.asked is None and self._link.opened is not None:
                     for event in self._keep():
                         yield event
-                    if self._is_over():
+                    if self._said.is_over(alone=self._alone):
                         break
                     await self._ask()
                 late_in_s = self._heard_at + self._patience.bound_s - clock()
@@ -113,10 +97,10 @@ class Generation:
                     self._alone = True
                     yield Link("alone")
                 if self._alone:
-                    for event in self._say():
+                    for event in self._said.show():
                         yield event
                 if not self._link.is_stirred and not await self._think():
-                    if not self._connection and clock() > started_at + self._connect_timeout_s:
+                    if not self._exchange.connection and clock() > started_at + self._connect_timeout_s:
                         raise self._link.last_error or LinkLost("no server was reached")
                     waits_from = clock()
                     await self._link.wait(self._connect_timeout_s if self._alone else max(0.0, late_in_s))
@@ -126,103 +110,79 @@ class Generation:
         self.statistics.seconds = clock() - started_at
         self.statistics.connections = self._link.connections
         self.statistics.up_bytes, self.statistics.down_bytes = self._link.up_bytes, self._link.down_bytes
-        yield Done(self._text.shown, tuple(self._text.tokens), self._text.reason or "length", self.statistics)
-
-    def _is_over(self) -> bool:
-        if self._wish.offline == "keep" and self._alone and self._text.reason is not None:
-            return True
-        has_ended = self._text.reason is not None or len(self._committed) >= self._context
-        return self._shown == 0 and has_ended
-
-    def _see_connection(self) -> None:
-        """A connection that is another than the one asked over has forgotten the round."""
-        if (refusal := self._link.refusal) is not None:
-            raise refusal
-        opened = self._link.opened
-        if opened is None:
-            self._asked = None
-        elif self._link.connections != self._connection:
-            self._connection, self._asked = self._link.connections, None
-            held = min(opened.held, len(self._committed))
-            is_same = opened.held == held and prefix_hash(self._committed[:held]) == opened.held_hash
-            self._held = held if is_same else 0
+        text = self._said.text
+        yield Done(text.shown, tuple(text.tokens), text.reason or "length", self.statistics)
 
     # ── asking ──────────────────────────────────────────────────────────────────────────────────────
 
     async def _ask(self) -> None:
         """Draft and send a round, or let the server go on alone."""
         assert self._link.opened is not None
-        room = min(self._context, self._link.opened.context) - len(self._committed) - 1
-        left = self._wish.stop.max_tokens - (len(self._committed) - len(self._wish.prompt)) - 1
-        most = min(room, max(left, self._shown), self._link.opened.max_nodes)
+        base, stated = len(self._said.committed), self._moa.stated if self._moa is not None else 0
         mode = self._pace.mode(LONGEST_DRAFT) if self._wish.mode == "auto" else self._wish.mode
         if mode != "split" and not self._alone:
-            self._send(Draft(), mode, more=max(0, min(room, left)))
+            more = max(0, min(self._room(base), self._left(base)))
+            drafted = self._pace.server_length if mode == "server" else 0
+            self._exchange.ask(self._said.committed, Draft(), mode, more=more, drafted=drafted, stated=stated)
         else:
-            self._send(await self._thinking.draft(self._committed, most, alone=self._alone))
+            most = min(self._room(base), max(self._left(base), self._said.shown), self._link.opened.max_nodes)
+            draft = await self._thinking.draft(self._said.committed, most, alone=self._alone)
+            self._exchange.ask(self._said.committed, draft, stated=stated)
 
-    def _send(self, draft: Draft, mode: Mode = "split", more: int = 0) -> None:
-        base, self._rounds = len(self._committed), self._rounds + 1
-        start = min(self._held, base)
-        one = Round(
-            round=self._rounds,
-            base=base,
-            base_hash=prefix_hash(self._committed),
-            start=start,
-            prefix=tuple(self._committed[start:]),
-            ids=draft.ids,
-            parents=draft.parents,
-            more=more,
-            drafted=self._pace.server_length if mode == "server" else 0,
-            stated=self._moa.stated if self._moa is not None else 0,
-        )
-        sent_bytes = self._link.send(one)
-        confidences = draft.confidences if draft.is_chain else ()
-        at = asyncio.get_running_loop().time()
-        self._asked = _Asked(one, at, sent_bytes, confidences, mode, more)
-        statistics = self.statistics
-        statistics.rounds += 1
-        statistics.rounds_by_mode[mode] = statistics.rounds_by_mode.get(mode, 0) + 1
-        statistics.drafted += len(draft.ids)
-        if base - start <= 1:
-            statistics.draft_bytes += sent_bytes
+    def _hope(self) -> None:
+        """A second round, where it pays and its draft is made: as if the first will be accepted whole."""
+        asked = self._exchange.asked
+        if asked is None or asked.is_answered or self._exchange.hoped is not None or self._link.opened is None:
+            return
+        drafted = len(asked.round.ids)
+        base = asked.round.base + drafted + 1
+        most = min(self._room(base), self._left(base), self._link.opened.max_nodes)
+        draft = self._thinking.behind(drafted, most)
+        if draft is not None:
+            hoped = [*self._said.committed, *self._thinking.guess.ids[: drafted + 1]]
+            self._exchange.hope(hoped, draft, stated=base - 1 if self._moa is not None else 0)
+
+    def _room(self, base: int) -> int:
+        """Tokens of a draft behind `base` that the context has room for."""
+        opened = self._link.opened
+        context = self._context if opened is None else min(self._context, opened.context)
+        return context - base - 1
+
+    def _left(self, base: int) -> int:
+        """Tokens that the text still wants, but for the one that the target says itself."""
+        return self._wish.stop.max_tokens - (base - len(self._wish.prompt)) - 1
 
     async def _think(self) -> bool:
-        if not self._alone and self._asked is not None and self._asked.mode != "split":
-            return False
-        room = self._context - len(self._committed) - 1
-        return await self._thinking.ahead(self._committed, self._shown, room, alone=self._alone)
+        asked = self._exchange.asked
+        if not self._alone:
+            if asked is not None and asked.mode != "split":
+                return False
+            self._hope()
+        room = self._context - len(self._said.committed) - 1
+        return await self._thinking.ahead(self._said.committed, self._said.shown, room, alone=self._alone)
 
     # ── hearing ─────────────────────────────────────────────────────────────────────────────────────
 
     def _take(self) -> Iterator[Event]:
-        while (verdict := self._link.take()) is not None:
-            asked = self._asked
-            if asked is None or verdict.round != asked.round.round or verdict.base != len(self._committed):
-                self.statistics.strays += 1
-                continue
-            check_verdict(verdict, asked.round, self._wish.vocabulary)
-            if verdict.error is not None:
-                raise verdict.error
-            if verdict.need_prefix:
-                self._held, self._asked = 0, None
-                self.statistics.replays += 1
-                continue
-            yield from self._hear(verdict, asked)
+        while (verdict := self._exchange.take(len(self._said.committed))) is not None:
+            yield from self._hear(verdict)
+            self._exchange.settle(self._said.committed)
 
-    def _hear(self, verdict: Verdict, asked: _Asked) -> Iterator[Event]:
+    def _hear(self, verdict: Verdict) -> Iterator[Event]:
+        asked = self._exchange.asked
+        assert asked is not None
         said = [*(asked.round.ids[node] for node in verdict.path), *verdict.tokens]
-        self._held = len(self._committed) + len(said)
-        self._learn(verdict, asked)
+        if self._learn(verdict, asked):
+            self._exchange.asked = None
         if self._alone:
             self._alone = False
             yield Link("up")
-        if self._wish.offline == "keep" and self._shown:
-            self._asked = None
+        if self._wish.offline == "keep" and self._said.shown:
+            self._exchange.forget()
             yield from self._keep()
         else:
             self._see_states(verdict)
-            yield from self._commit(said)
+            yield from self._said.commit(said)
 
     def _see_states(self, verdict: Verdict) -> None:
         """Of verified tokens, which are committed now."""
@@ -230,7 +190,8 @@ class Generation:
             self._moa.hear(verdict.verified, verdict.states)
             self.statistics.state_bytes += len(verdict.states)
 
-    def _learn(self, verdict: Verdict, asked: _Asked) -> None:
+    def _learn(self, verdict: Verdict, asked: Asked) -> bool:
+        """Whether what was asked is answered: nothing more is waited for."""
         statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
         statistics.answered += 1
         statistics.server_s += verdict.queue_s + verdict.verify_s
@@ -238,74 +199,17 @@ class Generation:
             self._pace.went_on(asked.round, verdict)
             before, asked.left = asked.left, asked.left - len(verdict.tokens)
             is_time = asked.left // RECONSIDER < before // RECONSIDER
-            if asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked.mode)):
-                self._asked = None
-            return
+            return asked.left <= 0 or (is_time and self._wish.mode == "auto" and self._other_way(asked))
         asked.is_answered = True
-        if asked.left <= 0:
-            self._asked = None
         self._patience.answered(self._heard_at - asked.at)
         self._pace.answered(asked.round, verdict, asked.confidences, asked.sent_bytes, asked.at, self._heard_at)
-        statistics.accepted += len(verdict.path)
-        for counts, depth in (
-            (statistics.drafted_by_depth, len(asked.round.ids)),
-            (statistics.accepted_by_depth, len(verdict.path)),
-        ):
-            counts.extend([0] * (depth - len(counts)))
-            for place in range(depth):
-                counts[place] += 1
+        statistics.verified(len(asked.round.ids), len(verdict.path))
+        return asked.left <= 0
 
-    def _other_way(self, mode: Mode) -> bool:
-        return self._pace.mode(LONGEST_DRAFT) != mode
-
-    def _commit(self, said: list[int]) -> Iterator[Event]:
-        """The target's own tokens, against what the device has said alone."""
-        confirmed = 0
-        for token in said:
-            if self._shown == 0 and (self._text.reason is not None or len(self._committed) >= self._context):
-                break
-            agrees = self._thinking.meets(token)
-            if self._shown and agrees:
-                self._shown -= 1
-                confirmed += 1
-            elif self._shown:
-                if confirmed:
-                    yield Confirm(confirmed)
-                    confirmed = 0
-                yield self._retract()
-            self._committed.append(token)
-            self.statistics.tokens += 1
-            if len(self._text.tokens) < len(self._committed) - len(self._wish.prompt):
-                yield Token(token, self._text.push(token))
-        if confirmed:
-            yield Confirm(confirmed)
-
-    def _retract(self) -> Retract:
-        kept = len(self._committed) - len(self._wish.prompt)
-        tokens, self._shown = self._shown, 0
-        self.statistics.retracted += tokens
-        return Retract(tokens, self._text.retract(kept))
-
-    # ── alone ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _say(self) -> Iterator[Event]:
-        """Show of the guess what is not shown yet."""
-        if self._wish.offline == "hold":
-            return
-        guess = self._thinking.guess
-        while self._shown < len(guess) and self._text.reason is None:
-            token = guess.ids[self._shown]
-            self._shown += 1
-            self.statistics.provisional += 1
-            yield Token(token, self._text.push(token), provisional=True)
+    def _other_way(self, asked: Asked) -> bool:
+        return self._pace.mode(LONGEST_DRAFT, asked.left) != asked.mode
 
     def _keep(self) -> Iterator[Event]:
-        """Under `keep`, what was said alone becomes the text's own."""
-        if self._wish.offline != "keep" or not self._shown:
-            return
-        kept, self._shown = self._thinking.guess.take(self._shown), 0
-        self._held = min(self._held, len(self._committed))
-        self._committed += kept
-        self.statistics.kept += len(kept)
-        self.statistics.tokens += len(kept)
-        yield Confirm(len(kept), kept=True)
+        """Under `keep`, what was said alone becomes the text's own: what the server holds beyond is another text."""
+        self._exchange.settle(self._said.committed)
+        yield from self._said.keep()

@@ -10,8 +10,6 @@ then end with LinkLost; frames still queued stay for the next connection.
 from __future__ import annotations
 
 import asyncio
-import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
@@ -21,23 +19,13 @@ import grpc
 
 from splitrt.config import ClientConfig
 from splitrt.device.chunk_queue import ChunkQueue
+from splitrt.device.connections import Connections, failing_as, greeted
 from splitrt.device.credentials import call_metadata, open_channel
 from splitrt.device.link import OnReply, Sending
 from splitrt.device.outbox import Outbox
-from splitrt.errors import (
-    BadFrame,
-    ClientClosed,
-    ConfigError,
-    InvalidInput,
-    LinkLost,
-    ModelNotFound,
-    SplitError,
-    Unauthenticated,
-    VersionMismatch,
-)
-from splitrt.policy.backoff import PLAIN, Pace, delay_s
+from splitrt.errors import BadFrame, ClientClosed, InvalidInput, LinkLost, SplitError
+from splitrt.policy.backoff import PLAIN, Pace
 from splitrt.policy.queue import InFlight
-from splitrt.rpc import status
 from splitrt.rpc.messages import (
     Acks,
     Drain,
@@ -53,11 +41,8 @@ from splitrt.rpc.messages import (
 )
 from splitrt.rpc.service import open_stub
 
-# What fails for one of these will fail again: the caller should know.
-FATAL = (ConfigError, Unauthenticated, VersionMismatch, ModelNotFound)
 STATUS_AFTER_WRITE_S = 0.2
 MOST_GRACE_S = 60.0  # of a drain, whatever the server says
-log = logging.getLogger(__name__)
 
 
 class GrpcLink:
@@ -73,32 +58,41 @@ class GrpcLink:
         """hello: the stream's first message for a session epoch; on_lost: told whenever a connection ends, of the
         error's code or `drained`; queue: that frames wait in; pace: of coming back, asked before on_lost is told.
         """
-        self._config, self._hello, self._on_lost, self._pace = config, hello, on_lost, pace
-        self._draw = random.Random(seed)
+        self._config, self._hello, self._on_lost = config, hello, on_lost
+        self._connections = Connections(
+            config.servers,
+            self._connect,
+            self._ended,
+            seed,
+            lambda: pace(self._outbox.in_flight(asyncio.get_running_loop().time())),
+        )
         self._outbox = queue or Outbox(config.in_flight_bytes)
         self._limits: Limits | None = None
         self._is_up = False
         self._changed = asyncio.Event()  # set, and replaced, whenever the link goes up or an attempt ends
-        self._keeper: asyncio.Task[None] | None = None
-        self.connections = 0
         self.up_bytes = self.down_bytes = 0  # with gRPC's framing
         self.stray_replies = 0  # late, repeated or unknown: counted, never delivered
-        self.last_error: SplitError | None = None
-        self._refused: set[str] = set()  # servers whose last word was that they will not have us
 
     async def __aenter__(self) -> Self:
-        self._keeper = asyncio.create_task(self._keep_up(), name="link")
+        await self._connections.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._connections.__aexit__(kind, error, trace)
         self._outbox.fail_all(ClientClosed("the client was closed before this frame was answered"))
 
     # ── the frame loop's side ───────────────────────────────────────────────────────────────────────
+
+    @property
+    def connections(self) -> int:
+        """Made so far."""
+        return self._connections.made
+
+    @property
+    def last_error(self) -> SplitError | None:
+        return self._connections.last_error
 
     @property
     def is_up(self) -> bool:
@@ -126,8 +120,8 @@ class GrpcLink:
     async def wait_up(self) -> None:
         """Raises the last error once every server has said that it will not have us."""
         while not self._is_up:
-            if self.last_error is not None and self._refused.issuperset(self._config.servers):
-                raise self.last_error
+            if (refusal := self._connections.refusal) is not None:
+                raise refusal
             await self._changed.wait()
 
     def _turn(self, *, is_up: bool) -> None:
@@ -137,52 +131,29 @@ class GrpcLink:
 
     # ── the connection's side ───────────────────────────────────────────────────────────────────────
 
-    async def _keep_up(self) -> None:
-        loop, attempt, turn = asyncio.get_running_loop(), 0, 0
-        pace, lost_at = PLAIN, loop.time()
-        while True:
-            server = self._config.servers[turn % len(self._config.servers)]
-            connections, cause = self.connections, "drained"
-            try:
-                await self._connect(server)
-            except SplitError as error:
-                self.last_error, cause = error, error.code
-                (self._refused.add if isinstance(error, FATAL) else self._refused.discard)(server)
-                log.info("link to %s ended: %s", server, error)
-            if self.connections > connections:
-                attempt, lost_at = 0, loop.time()
-                pace = self._pace(self._outbox.in_flight(lost_at)) if cause != "drained" else PLAIN
-                self._on_lost(cause)
-            self._turn(is_up=False)
-            self._outbox.fail_sent(LinkLost(f"the connection to {server} ended"))
-            turn += 1
-            need = self._outbox.soonest_deadline()
-            left_s = None if need is None else max(0.0, need - loop.time())
-            await asyncio.sleep(delay_s(attempt, self._draw, left_s, pace, loop.time() - lost_at))
-            attempt += 1
+    def _ended(self, server: str, error: SplitError | None, was_up: bool) -> float | None:
+        """Returns the time left to the nearest deadline of a frame that waits."""
+        if was_up:
+            self._on_lost(error.code if error is not None else "drained")
+        self._turn(is_up=False)
+        self._outbox.fail_sent(LinkLost(f"the connection to {server} ended"))
+        need = self._outbox.soonest_deadline()
+        return None if need is None else max(0.0, need - asyncio.get_running_loop().time())
 
     async def _connect(self, server: str) -> None:
         """One connection from hello to end; returns when the server drained it. Raises SplitError."""
         channel = open_channel(self._config, server)
         try:
-            call = open_stub(channel).Infer(metadata=call_metadata(self._config))
-            try:
-                async with asyncio.timeout(self._config.connect_timeout_s):
-                    await call.write(hello_to_wire(self._hello(self.connections + 1)))
-                    welcome = _message(await call.read(), server)
-            except TimeoutError:
-                raise LinkLost(f"{server} did not answer within {self._config.connect_timeout_s:g} s") from None
-            if not isinstance(welcome, Limits):
-                raise BadFrame(f"{server} must begin with a welcome", reason="hello")
-            self._limits = welcome
-            self.connections += 1
-            self._refused.discard(server)
-            self._turn(is_up=True)
-            await self._exchange(call, server, welcome)
-        except grpc.RpcError as error:
-            raise status.from_grpc(error, server) from error
-        except asyncio.InvalidStateError as error:  # gRPC's word for a write on a call that has just ended
-            raise LinkLost(f"the connection to {server} ended") from error
+            with failing_as(server):
+                call = open_stub(channel).Infer(metadata=call_metadata(self._config))
+                hello = hello_to_wire(self._hello(self.connections + 1))
+                welcome = _message(await greeted(call, hello, server, self._config.connect_timeout_s), server)
+                if not isinstance(welcome, Limits):
+                    raise BadFrame(f"{server} must begin with a welcome", reason="hello")
+                self._limits = welcome
+                self._connections.came_up(server)
+                self._turn(is_up=True)
+                await self._exchange(call, server, welcome)
         finally:
             await channel.close()
 

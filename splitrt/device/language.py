@@ -69,6 +69,7 @@ class LanguageClient:
         offline: Offline = "verify",
         mode: Mode | Literal["auto"] = "auto",
         draft_tokens: int | None = None,
+        in_flight: int | None = None,
         branches: int = 1,
         patience_s: float | None = None,
     ) -> AsyncIterator[Event]:
@@ -81,7 +82,8 @@ class LanguageClient:
 
         mode: `split` drafts here and verifies there, `stream` and `server` let the server go on alone (plainly, or
         with its own copy of the drafter); `auto` takes what is expected to be fastest, by what was measured.
-        draft_tokens: of a draft; None: as long as it pays. branches: above 1, drafts are trees.
+        draft_tokens: of a draft; None: as long as it pays. in_flight: 2 sends the next round before the verdict on the
+        one under way, as if that will be accepted whole; None: where it pays. branches: above 1, drafts are trees.
 
         Raises InvalidInput on settings that cannot be and prompts that do not fit the context.
         """
@@ -95,6 +97,7 @@ class LanguageClient:
             offline=offline,
             mode=mode,
             draft_tokens=draft_tokens,
+            in_flight=in_flight,
             branches=branches,
             patience_s=patience_s,
         )

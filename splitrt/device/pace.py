@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from splitrt.policy.drafting import Calibration, PassCost, Plan, Reach, RoundCosts, plan
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.modes import Mode, Router
-from splitrt.rpc.speculation import MOST_DRAFTED, Round, Verdict
+from splitrt.rpc.rounds import MOST_DRAFTED, Round, Verdict
 
 NODE_BYTES = 4  # of a chain's node on the link: its id
 SERVER_DRAFT_SHARE = 0.05  # of a pass that a draft's token takes on the server: hoped, so that it is tried
@@ -58,35 +58,45 @@ class Pace:
         pass_s, node_s = self._pass.line()
         fixed_s = self.estimate.round_trip_s + pass_s
         return RoundCosts(
-            fixed_s=max(1e-4, fixed_s), node_s=node_s + NODE_BYTES / self.estimate.rate, draft_s=self._draft_s or 1e-3
+            fixed_s=max(1e-4, fixed_s),
+            pass_s=pass_s,
+            node_s=node_s + NODE_BYTES / self.estimate.rate,
+            draft_s=self._draft_s or 1e-3,
         )
 
     def plan(self, most: int) -> Plan:
         return plan(self.reach.curve(), self.costs(), most)
 
-    def chance(self, confidence: float) -> float:
-        return self._calibration.chance(confidence)
+    def chances(self, confidences: Sequence[float]) -> list[float]:
+        """That tokens of these confidences stand, each where those before it do."""
+        return [self._calibration.chance(confidence) for confidence in confidences]
 
     def server_plan(self) -> Plan:
-        """The server's own speculation: the round trip is not in it."""
+        """The server's own speculation, by a token a draft at least: the round trip is not in it."""
         pass_s, node_s = self._pass.line()
         hoped_s = SERVER_DRAFT_SHARE * pass_s
         draft_s = max(0.0, hoped_s if self._server_draft_s is None else self._server_draft_s)
-        return plan(self.reach.curve(), RoundCosts(fixed_s=pass_s, node_s=node_s + draft_s, draft_s=0.0), MOST_DRAFTED)
+        costs = RoundCosts(fixed_s=pass_s, pass_s=pass_s, node_s=node_s + draft_s, draft_s=0.0)
+        reach = self.reach.curve()
+        best = plan(reach, costs, MOST_DRAFTED)
+        return best if best.length else Plan(length=1, token_s=(costs.fixed_s + costs.node_s) / (1 + reach[0]))
 
     @property
     def server_length(self) -> int:
-        return max(1, self.server_plan().length) if self._pass.is_known else SERVER_LENGTH
+        return self.server_plan().length if self._pass.is_known else SERVER_LENGTH
 
-    def mode(self, most: int) -> Mode:
-        """Until something was measured, the way that pays the round trip once."""
+    def mode(self, most: int, left: int | None = None) -> Mode:
+        """Until something was measured, the way that pays the round trip once. left: tokens that the server is still to
+        say alone, where it is doing so: to ask it for something else takes a round trip.
+        """
         if not self._pass.is_known:
             return self.router.mode
-        alone = self.server_plan()
-        ways: dict[Mode, float] = {"split": self.plan(most).token_s, "stream": self._pass.line()[0]}
-        if alone.length:
-            ways["server"] = alone.token_s
-        return self.router.pick(ways)
+        split = self.plan(most)
+        split_s = split.token_s if split.paired_s is None else split.paired_s
+        ways: dict[Mode, float] = {
+            "split": split_s, "stream": self._pass.line()[0], "server": self.server_plan().token_s,
+        }  # fmt: skip
+        return self.router.pick(ways, self.estimate.round_trip_s / max(1, left) if left is not None else 0.0)
 
 
 def _depth(parents: Sequence[int]) -> int:

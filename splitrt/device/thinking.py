@@ -33,10 +33,26 @@ class Thinking:
         """The next round's, of at most `most` tokens in depth. alone: all that was guessed meanwhile goes into it."""
         if self._wish.branches > 1 and not alone and isinstance(self._drafter, ModelDrafter):
             return await self._tree(self._drafter, committed, most)
-        while len(self.guess) < self._wanted(most, alone=alone) and await self._step(committed):
+        if alone:
+            wanted = min(most, self._wish.draft_tokens or 0)
+            while len(self.guess) < wanted and await self._step(committed):
+                pass
+            return self._of_guess(0, most)
+        while self._goes_on(0, most) and await self._step(committed):
             pass
-        ids = self.guess.ids[: self._wanted(most, alone=alone)]
-        return Draft(tuple(ids), tuple(range(-1, len(ids) - 1)), tuple(self.guess.confidences[: len(ids)]))
+        return self._of_guess(0, self._sent(0, most))
+
+    def behind(self, drafted: int, most: int) -> Draft | None:
+        """The draft behind one of `drafted` tokens and the token that the target then says itself, as guessed.
+
+        None while it is worth drafting further, and where a second round in flight does not pay.
+        """
+        start = drafted + 1
+        if len(self.guess) <= start or most < 1 or not self._is_paired:
+            return None
+        if self.has_idea and len(self.guess) < self._most_ahead and self._goes_on(start, most):
+            return None
+        return self._of_guess(start, self._sent(start, most))
 
     async def ahead(self, committed: Sequence[int], shown: int, room: int, *, alone: bool) -> bool:
         """One token more while a verdict is awaited: up to the next draft, or on and on where nobody answers.
@@ -48,22 +64,41 @@ class Thinking:
         elif self._wish.branches > 1:
             most = 0
         else:
-            wanted = self._wish.draft_tokens
-            most = 2 * (self._pace.plan(LONGEST_DRAFT).length if wanted is None else wanted)
+            most = self._most_ahead
         return len(self.guess) < min(most, room) and await self._step(committed)
 
-    def _wanted(self, most: int, *, alone: bool) -> int:
+    @property
+    def _most_ahead(self) -> int:
+        """The draft under way, the target's own token behind it, and the next draft."""
         fixed = self._wish.draft_tokens
-        if alone:
-            return min(most, max(len(self.guess), fixed or 0))
-        if fixed is not None:
+        return 2 * (self._pace.plan(LONGEST_DRAFT).length if fixed is None else fixed) + 1
+
+    @property
+    def _is_paired(self) -> bool:
+        if self._wish.branches > 1:
+            return False
+        in_flight = self._wish.in_flight
+        return (self._pace.plan(LONGEST_DRAFT).in_flight if in_flight is None else in_flight) > 1
+
+    def _goes_on(self, start: int, most: int) -> bool:
+        """Whether a draft that begins with the guess's token `start` is worth a further token."""
+        made, fixed = len(self.guess) - start, self._wish.draft_tokens
+        if made >= min(most, LONGEST_DRAFT if fixed is None else fixed):
+            return False
+        chances = self._pace.chances(self.guess.confidences[start:])
+        return fixed is not None or self._pace.plan(LONGEST_DRAFT).goes_on(chances)
+
+    def _sent(self, start: int, most: int) -> int:
+        """How much of the guess from `start` on is worth sending."""
+        if (fixed := self._wish.draft_tokens) is not None:
             return min(most, fixed)
-        plan, reach = self._pace.plan(min(most, LONGEST_DRAFT)), 1.0
-        for length, confidence in enumerate(self.guess.confidences[: plan.length]):
-            reach *= self._pace.chance(confidence)
-            if length and reach < plan.least_reach:
-                return min(most, length)
-        return min(most, plan.length)
+        chances = self._pace.chances(self.guess.confidences[start : start + min(most, LONGEST_DRAFT)])
+        return self._pace.plan(LONGEST_DRAFT).sent(chances)
+
+    def _of_guess(self, start: int, tokens: int) -> Draft:
+        chosen = slice(start, start + tokens)
+        ids = tuple(self.guess.ids[chosen])
+        return Draft(ids, tuple(range(-1, len(ids) - 1)), tuple(self.guess.confidences[chosen]))
 
     async def _tree(self, drafter: ModelDrafter, committed: Sequence[int], most: int) -> Draft:
         fixed = self._wish.draft_tokens

@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Protocol, Self, TypeVar
 
 from splitrt.errors import SplitError
-from splitrt.rpc.speculation import Opened, Round, Verdict, link_bytes, round_to_wire, verdict_to_wire
+from splitrt.rpc.rounds import Opened, Round, Verdict
+from splitrt.rpc.speculation import link_bytes, round_to_wire, verdict_to_wire
 
 T = TypeVar("T")
 
@@ -17,16 +18,22 @@ T = TypeVar("T")
 class VerifierLink(Protocol):
     """An async context manager: the link is kept up inside it."""
 
-    connections: int  # made so far: another one has forgotten the rounds of those before
     up_bytes: int
     down_bytes: int
-    last_error: SplitError | None
 
     async def __aenter__(self) -> Self: ...
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    @property
+    def connections(self) -> int:
+        """Made so far: another one has forgotten the rounds of those before."""
+        ...
+
+    @property
+    def last_error(self) -> SplitError | None: ...
 
     @property
     def opened(self) -> Opened | None:
@@ -62,7 +69,7 @@ class ScriptedVerifierLink:
     """Rounds answered by a function, and by chance lost, answered twice, late, in another order; no time passes.
 
     answer: the server's; go_on: what it says alone, behind so many tokens; restart: forget what it holds.
-    faults: the chance, a step, that something goes wrong.
+    faults: the chance, a step, that something goes wrong; slow: steps that a round, and a verdict, take longer.
     """
 
     def __init__(
@@ -73,11 +80,13 @@ class ScriptedVerifierLink:
         go_on: Callable[[Round, int], Verdict | None] = lambda one, base: None,
         restart: Callable[[], None] = lambda: None,
         faults: float = 0.0,
+        slow: int = 0,
         seed: int = 0,
     ) -> None:
         self._answer, self._go_on, self._welcome, self._restart = answer, go_on, opened, restart
         self._alone: tuple[Round, int, int] | None = None  # what the server says alone: for whom, from where, how many
         self._faults, self._draw = faults, random.Random(seed)
+        self._slow, self._settled = slow, 0
         self._rounds: list[Round] = []  # on their way to the server
         self._verdicts: list[Verdict] = []  # on their way back
         self._arrived: list[Verdict] = []
@@ -101,7 +110,9 @@ class ScriptedVerifierLink:
         return self._stirred
 
     def settle(self) -> None:
-        self._stirred = False
+        self._stirred, self._settled = False, self._settled + 1
+        if self._settled % (self._slow + 1):
+            return
         if not self._faults or self._draw.random() < 0.5:
             self._step()
 

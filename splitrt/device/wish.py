@@ -28,6 +28,7 @@ class Wish:
     offline: Offline = "verify"
     mode: Mode | Literal["auto"] = "split"
     draft_tokens: int | None = 4  # None: as long as it pays, by what is measured
+    in_flight: int | None = None  # rounds at once, 1 or 2; None: as it pays
     branches: int = 1  # above 1: drafts are trees, so many children a node and as many times the nodes
     patience_s: float | None = None  # None: learnt from the rounds
 
@@ -40,5 +41,7 @@ class Wish:
             raise InvalidInput(f"mode must be one of {', '.join(WAYS)}, got {self.mode!r}")
         if self.draft_tokens is not None and not 0 <= self.draft_tokens <= LONGEST_DRAFT:
             raise InvalidInput(f"draft_tokens must be 0 to {LONGEST_DRAFT}, got {self.draft_tokens}")
+        if self.in_flight not in (None, 1, 2):
+            raise InvalidInput(f"in_flight must be 1 or 2, got {self.in_flight}")
         if not 1 <= self.branches <= MOST_BRANCHES:
             raise InvalidInput(f"branches must be 1 to {MOST_BRANCHES}, got {self.branches}")

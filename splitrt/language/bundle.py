@@ -7,7 +7,6 @@
       target/config.json  target/model.safetensors    the server's: it never leaves it
       moa/config.json  moa/model.safetensors          where there is one: a drafter that sees the target's states,
       states/model.safetensors                        and the server's part of it
-      control/config.json  control/model.safetensors  what it is measured against: as dear, trained alike, no states
 
 Models are folders as Hugging Face or llama2.c lay them out. Torch is imported by who reads the weights only.
 """
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
     from splitrt.language.tokens import Tokenizer
 
 MANIFEST = "language.toml"
-FILE = re.compile(r"^(tokenizer\.json|(draft|target|moa|states|control)/[A-Za-z0-9._-]{1,100}\.(json|safetensors))$")
-SERVER_HALVES = ("target/", "states/", "control/")  # they never leave it
+FILE = re.compile(r"^(tokenizer\.json|(draft|target|moa|states)/[A-Za-z0-9._-]{1,100}\.(json|safetensors))$")
+SERVER_HALVES = ("target/", "states/")  # they never leave it
 
 
 class LanguageManifest(BaseModel):
@@ -95,7 +94,7 @@ class LanguageBundle:
 
         return load_tokenizer(self.folder / "tokenizer.json")
 
-    def model(self, half: Literal["draft", "target", "control"], device: str = "cpu") -> Model:
+    def model(self, half: Literal["draft", "target"], device: str = "cpu") -> Model:
         """Raises BundleError where the half is not here or its vocabulary is not the tokenizer's."""
         from splitrt.language.folder import load_folder
 
@@ -174,8 +173,8 @@ def make_language(
     ends: tuple[int, ...] = (),
     moa: Path | None = None,
 ) -> Path:
-    """A bundle out of two models' folders and a tokenizer's file, copied; moa: a folder of `moa`, `states` and
-    perhaps `control`. Returns its folder.
+    """A bundle out of two models' folders and a tokenizer's file, copied; moa: a folder of `moa` and `states`.
+    Returns its folder.
 
     Raises BundleError where the two disagree with the tokenizer or one another.
     """
@@ -193,7 +192,7 @@ def make_language(
     made = folder / f"{name}-{version}"
     halves = [("target", target), ("draft", draft)]
     if moa is not None:
-        halves += [(half, moa / half) for half in ("moa", "states", "control") if (moa / half).is_dir()]
+        halves += [(half, moa / half) for half in ("moa", "states")]
     for half, source in halves:
         (made / half).mkdir(parents=True, exist_ok=True)
         for file in sorted(source.iterdir()):

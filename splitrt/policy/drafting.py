@@ -3,37 +3,64 @@
     seconds a token = (fixed + length * node + drafting that no wait hides) / (1 + sum of reach)
 
 `reach[j]` is the chance that the first j+1 tokens of a draft are all accepted, as measured (acceptance is not
-geometric: the head of the curve is heavy). A further token pays while the chance that it is reached is above
-node / (seconds a token); with a drafter's own confidences the same bound stops a draft earlier where it is unsure.
+geometric: the head of the curve is heavy). A further token pays while the chance that it is reached is above its own
+seconds / (seconds a token). With a drafter's own confidences that chance is known better, so the same bound ends one
+draft before the best length and another behind it; a token that is drafted already costs its place in the pass alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from math import prod
+from operator import mul
 
 DECAY = 0.98  # a round of what was seen before
 PRIOR = 0.6  # acceptance of a token before anything was seen
 PRIOR_ROUNDS = 4.0
 MOST_LENGTH = 48
+LEAST_S = 1e-9  # a pass that no clock could tell from nothing
+HOPE_GAIN = 0.02  # a second round in flight must be better by this share: hopes that fail cost bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundCosts:
-    """Seconds. fixed: round trip, the server's queue and its cost of a pass; node: its cost of a further token and
-    the bytes of it; draft: the device's own, a token.
+    """Seconds. fixed: round trip, the server's queue and its cost of a pass, which is `pass`; node: its cost of a
+    further token and the bytes of it; draft: the device's own, a token.
     """
 
     fixed_s: float
+    pass_s: float
     node_s: float
     draft_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    length: int
+    length: int  # the best, were all drafts as long
     token_s: float  # expected seconds a token
-    least_reach: float  # a token less likely to be reached than this does not pay
+    paired_s: float | None = None  # the same with two rounds at once; None where a second does not pay
+    least_drafted: float = 1.0  # a token less likely to be reached than this is not worth drafting
+    least_sent: float = 1.0  # nor, drafted, sending
+    steps: tuple[float, ...] = ()  # the chance that a token stands where all before it do, by depth
+
+    @property
+    def in_flight(self) -> int:
+        """Rounds at once."""
+        return 1 if self.paired_s is None else 2
+
+    def goes_on(self, chances: Sequence[float]) -> bool:
+        """Whether a token behind those that stand with these chances is worth drafting."""
+        depth = len(chances)
+        if not depth or not self.length:
+            return self.length > 0
+        return depth < len(self.steps) and prod(chances) * self.steps[depth] >= self.least_drafted
+
+    def sent(self, chances: Sequence[float]) -> int:
+        """How many tokens of a draft that stand with these chances are worth sending."""
+        reached = accumulate(chances, mul)
+        return sum(depth == 0 or reach >= self.least_sent for depth, reach in enumerate(reached)) if self.length else 0
 
 
 class Reach:
@@ -112,21 +139,47 @@ class PassCost:
 
 
 def plan(reach: Sequence[float], costs: RoundCosts, most: int = MOST_LENGTH) -> Plan:
-    """The draft length of fewest seconds a token; 0 where drafting does not pay.
-
-    While a verdict is awaited the drafter goes on behind the draft: where the whole of it is accepted and the token
-    after it was guessed too, the next draft is there already.
+    """The draft length of fewest seconds a token, 0 where drafting does not pay; and two rounds at once where that is
+    faster at this length. Shorter drafts may be faster still of two rounds, at the price of more passes of the server,
+    which others wait for.
     """
-    best = Plan(length=0, token_s=costs.fixed_s, least_reach=1.0)
+    best = Plan(length=0, token_s=costs.fixed_s)
     tokens = 1.0
     for length in range(1, min(most, len(reach)) + 1):
         tokens += reach[length - 1]
         ahead = reach[length] if length < len(reach) else 0.0
-        drafting_s = length * costs.draft_s
-        waited_s = costs.fixed_s + length * costs.node_s
-        hidden_s = ahead * min(drafting_s, waited_s)
-        token_s = (waited_s + drafting_s - hidden_s) / tokens
+        token_s = _round_s(length, ahead, costs) / tokens
         if token_s < best.token_s:
-            least = min(1.0, (costs.node_s + costs.draft_s) / token_s)
-            best = Plan(length=length, token_s=token_s, least_reach=least)
-    return best
+            paired_s = _paired_round_s(length, ahead, costs) / tokens
+            pays = paired_s < (1 - HOPE_GAIN) * token_s
+            best = Plan(length=length, token_s=token_s, paired_s=paired_s if pays else None)
+    steps = [reach[0], *(after / before if before else 0.0 for before, after in pairwise(reach))]
+    token_s = max(best.token_s, LEAST_S)
+    return replace(
+        best,
+        least_drafted=min(1.0, (costs.node_s + costs.draft_s) / token_s),
+        least_sent=min(1.0, costs.node_s / token_s),
+        steps=tuple(steps[:most]),
+    )
+
+
+def _round_s(length: int, ahead: float, costs: RoundCosts) -> float:
+    """Seconds a round, on average. ahead: the chance that it is accepted whole and the token behind it was guessed.
+
+    While a verdict is awaited the drafter goes on behind the draft: then the next draft is there already.
+    """
+    drafting_s, waited_s = length * costs.draft_s, costs.fixed_s + length * costs.node_s
+    return ahead * max(drafting_s, waited_s) + (1 - ahead) * (drafting_s + waited_s)
+
+
+def _paired_round_s(length: int, ahead: float, costs: RoundCosts) -> float:
+    """The same with a second round sent as soon as it is drafted.
+
+    Of rounds accepted one after the other, every second one ends as long behind the one before as it was sent behind
+    it, and the next takes what is left of its way.
+    """
+    drafting_s, waited_s = length * costs.draft_s, costs.fixed_s + length * costs.node_s
+    apart_s = max(drafting_s + costs.draft_s, costs.pass_s + length * costs.node_s)
+    left_s = max(apart_s, waited_s - apart_s)
+    met_s = min(max(drafting_s, waited_s), (apart_s + ahead * left_s) / (1 + ahead))
+    return ahead * met_s + (1 - ahead) * (drafting_s + waited_s)

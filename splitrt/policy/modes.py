@@ -22,14 +22,16 @@ class Router:
         self._rival: Mode | None = None
         self._times = 0
 
-    def pick(self, token_s: Mapping[Mode, float]) -> Mode:
-        """token_s: expected seconds a token of each mode that can be had; the present one is among them."""
-        best = min(token_s, key=lambda mode: token_s[mode])
-        if best == self.mode or token_s[best] > (1 - MARGIN) * token_s.get(self.mode, float("inf")):
+    def pick(self, token_s: Mapping[Mode, float], switch_s: float = 0.0) -> Mode:
+        """token_s: expected seconds a token of each mode that can be had; the present one is among them. switch_s: what
+        it takes to leave that now, for each of the tokens that are left.
+        """
+        best, present_s = min(token_s, key=lambda mode: token_s[mode]), token_s.get(self.mode, float("inf"))
+        if best == self.mode or token_s[best] > (1 - MARGIN) * present_s:
             self._rival, self._times = None, 0
             return self.mode
         self._times = self._times + 1 if best == self._rival else 1
         self._rival = best
-        if self._times >= PATIENCE:
+        if self._times >= PATIENCE and token_s[best] + switch_s < present_s:
             self.mode, self._rival, self._times = best, None, 0
         return self.mode

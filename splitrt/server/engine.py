@@ -92,9 +92,10 @@ class Embedded:
             yield verifier
 
     def add_speculate(self, server: Any, targets: Callable[[], Sequence[Any]], **given: Any) -> None:
+        from splitrt.server.front import Front
         from splitrt.server.speculate import SpeculateServicer
 
-        speculation.add_servicer(SpeculateServicer(targets, **given), server)
+        speculation.add_servicer(SpeculateServicer(Front(targets, **given)), server)
 
 
 class OnRay:
@@ -131,9 +132,10 @@ class OnRay:
             await targets.close()
 
     def add_speculate(self, server: Any, targets: Callable[[], Sequence[Any]], **given: Any) -> None:
+        from splitrt.server.front import Front
         from splitrt.server.relay import SpeculateRelay
 
-        speculation.add_relay(SpeculateRelay(targets, **given).generate, server)
+        speculation.add_relay(SpeculateRelay(Front(targets, **given)).generate, server)
 
 
 @asynccontextmanager

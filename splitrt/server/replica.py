@@ -91,9 +91,10 @@ def _add_speculate(
     leaving: asyncio.Event,
     uses: Uses,
 ) -> None:
+    from splitrt.server.front import Front
     from splitrt.server.speculate import SpeculateServicer
 
-    servicer = SpeculateServicer(
+    front = Front(
         lambda: [verifier],
         ServerMetrics(),  # nobody reads them: the gateway counts what passes through it
         settings=lambda: config,
@@ -101,7 +102,7 @@ def _add_speculate(
         is_draining=leaving.is_set,
         uses=uses,
     )
-    speculation.add_servicer(servicer, server)
+    speculation.add_servicer(SpeculateServicer(front), server)
 
 
 class TailsServicer(tails.Servicer):

@@ -3,100 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from splitrt.config import ServerConfig
-from splitrt.errors import BadFrame, ModelNotFound, Overloaded, ServerDraining, SplitError
+from splitrt.errors import BadFrame, SplitError
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc import status
-from splitrt.rpc.speculation import (
-    Opening,
-    Round,
-    Servicer,
-    Verdict,
-    from_drafter,
-    opened_to_wire,
-    refused,
-    verdict_to_wire,
-)
+from splitrt.rpc.rounds import Opening, Round, Verdict
+from splitrt.rpc.speculation import Servicer, from_drafter, opened_to_wire, refused, verdict_to_wire
+from splitrt.server.front import UNREAD_S, Front
 from splitrt.server.sessions import Key
-from splitrt.server.uses import Uses
 
 if TYPE_CHECKING:
     from splitrt.server.verifier import Verifier
 
 MOST_WAITING = 8  # rounds of one stream that are not answered yet; beyond them the device is not read
-UNREAD_S = 30.0
 MOST_MORE = 1 << 16
 
 
 class SpeculateServicer(Servicer):
-    def __init__(
-        self,
-        verifiers: Callable[[], Sequence[Verifier]],
-        metrics: ServerMetrics,
-        *,
-        settings: Callable[[], ServerConfig],
-        principal: Callable[[Any], str],
-        is_draining: Callable[[], bool],
-        uses: Uses,
-    ) -> None:
-        """verifiers, settings: those that hold now, asked for at every call. principal: whose a call is, or it raises
-        Unauthenticated. uses: is told which bundles have open streams.
-        """
-        self._verifiers, self._metrics, self._settings = verifiers, metrics, settings
-        self._principal, self._is_draining, self._uses = principal, is_draining, uses
+    def __init__(self, front: Front[Verifier]) -> None:
+        self._front = front
 
     async def Generate(self, _: Any, context: Any) -> None:
         """One text's stream."""
-        is_open = False
-        try:
-            principal = self._principal(context)
-            if self._is_draining():
-                raise ServerDraining("the server is draining and takes no new streams")
-            if len(self._uses) >= (most := self._settings().max_streams):
-                raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000, reason="streams")
-            opening = await self._opening(context)
-            verifier = self._find(opening)
-            with self._uses.of(verifier.bundle.name), self._metrics.text_streams.track_inprogress():
-                key = (principal, opening.session)
-                opened = opened_to_wire(await verifier.open(key))
-                is_open = True
-                await context.write(opened)
-                await _Stream(verifier, key, opening, context, self._metrics).run()
-        except SplitError as error:
-            if not is_open:
-                self._metrics.refused_streams.labels(error.code).inc()
-            await status.abort(context, error)
-        except TimeoutError:
-            unread = f"verdicts must be read within {UNREAD_S:g} s"
-            await status.abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
-    def _find(self, opening: Opening) -> Verifier:
-        verifiers = self._verifiers()
-        named = [one for one in verifiers if one.bundle.manifest.name == opening.bundle]
-        if not named:
-            known = ", ".join(one.bundle.manifest.name for one in verifiers)
-            raise ModelNotFound(f"bundle must be one of {known}, got {opening.bundle[:64]!r}")
-        same = [one for one in named if one.bundle.manifest.version == opening.version]
-        verifier = (same or named)[0]
-        verifier.check(opening)
-        return verifier
+        async def read() -> Opening | None:
+            first = await _next(context)
+            return first if isinstance(first, Opening) else None
 
-    async def _opening(self, context: Any) -> Opening:
-        seconds = self._settings().hello_timeout_s
-        try:
-            async with asyncio.timeout(seconds):
-                opening = await _next(context)
-        except TimeoutError:
-            raise BadFrame(f"a stream must begin with an opening within {seconds:g} s", reason="hello") from None
-        if not isinstance(opening, Opening):
-            raise BadFrame("a stream must begin with an opening", reason="hello")
-        return opening
+        async with self._front.stream(context, read) as stream:
+            verifier = stream.target
+            verifier.check(stream.opening)
+            opened = opened_to_wire(await verifier.open(stream.key))
+            stream.is_open = True
+            await context.write(opened)
+            await _Stream(verifier, stream.key, stream.opening, context, self._front.metrics).run()
 
 
 class _Stream:

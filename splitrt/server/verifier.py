@@ -22,7 +22,7 @@ from splitrt.language.model import row_difference
 from splitrt.language.prefix import prefix_hash
 from splitrt.language.sampling import Sampling
 from splitrt.language.target import verify
-from splitrt.rpc.speculation import MOST_DRAFTED, PROTOCOL, Opened, Opening, Round, Verdict
+from splitrt.rpc.rounds import MOST_DRAFTED, PROTOCOL, Opened, Opening, Round, Verdict
 from splitrt.server.passes import Passes, Ready, Work
 from splitrt.server.sessions import Key, LanguageSession, Sessions
 

@@ -27,15 +27,15 @@ from splitrt.language.bundle import make_language
 from splitrt.language.decoder import DecoderConfig
 from splitrt.language.folder import STORIES_NAMES
 from splitrt.language.rope import Rope
-from splitrt.language.tokens import STORIES_BOS, StoriesTokenizer, load_tokenizer
+from splitrt.language.tokens import StoriesTokenizer, load_tokenizer
 from splitrt.manifest import NAME, VERSION
-from splitrt.train.reader import Reader
+from splitrt.train.language_card import imitation_lines, parameters
+from splitrt.train.reader import Reader, windows
 from splitrt.train.vocabulary import encode_text, learn_pieces, write_vocabulary
 from splitrt.watch import Watch
 
 TRAINED, REPORTED = 0.9, 0.95  # of the text: up to where it is trained on, up to where the card reads it
 WARM_UP = 0.05  # of the steps
-REPORT_BATCHES = 8
 
 
 class Table(BaseModel):
@@ -178,14 +178,6 @@ def fit(
             watch.line(f"{name} {step + 1}/{how.steps}: loss {recent:.3f}, {time.monotonic() - started_at:.0f} s")
 
 
-def windows(ids: Tensor, context: int, batch: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
-    """x_BT and y_BT, one further along."""
-    starts = torch.randint(0, max(1, len(ids) - context), (batch,), generator=draw)
-    y_BT = torch.stack([ids[start : start + context] for start in starts.tolist()])
-    x_BT = torch.cat([torch.full((batch, 1), STORIES_BOS), y_BT[:, :-1]], 1)
-    return x_BT, y_BT
-
-
 def save_reader(folder: Path, model: Reader) -> None:
     """In llama2.c's layout, as `load_folder` reads it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,32 +205,15 @@ def _cross_entropy(logits_BTV: Tensor, y_BT: Tensor) -> Tensor:
     return F.cross_entropy(logits_BTV.flatten(0, 1), y_BT.flatten())
 
 
-@torch.no_grad()
 def _write_card(folder: Path, recipe: LanguageRecipe, target: Reader, draft: Reader, held: Tensor, tokens: int) -> None:
-    draw = torch.Generator().manual_seed(recipe.seed)
-    losses, overlaps, agreements = [], [], []
-    for _ in range(REPORT_BATCHES):
-        x_BT, y_BT = windows(held, recipe.context, recipe.batch, draw)
-        p_BTV, q_BTV = target(x_BT), draft(x_BT)
-        losses.append([float(_cross_entropy(one, y_BT)) for one in (p_BTV, q_BTV)])
-        overlaps.append(float(torch.minimum(p_BTV.softmax(-1), q_BTV.softmax(-1)).sum(-1).mean()))
-        agreements.append(float((p_BTV.argmax(-1) == q_BTV.argmax(-1)).float().mean()))
-    sizes = [sum(weight.numel() for weight in model.parameters()) for model in (target, draft)]
-    nats = torch.tensor(losses).mean(0).tolist()
     lines = [
         f"# {recipe.name} {recipe.version}",
         "",
-        f"A target of {sizes[0]:,} parameters and a drafter of {sizes[1]:,}, trained from scratch by "
-        f"`splitrt train` on `{recipe.text}` ({tokens:,} tokens of a vocabulary of {target.config.vocabulary}), seed "
-        f"{recipe.seed}; the drafter distilled from the target. It shows how drafting works, and writes no sense.",
+        f"A target of {parameters(target):,} parameters and a drafter of {parameters(draft):,}, trained from scratch "
+        f"by `splitrt train` on `{recipe.text}` ({tokens:,} tokens of a vocabulary of {target.config.vocabulary}), "
+        f"seed {recipe.seed}; the drafter distilled from the target. It shows how drafting works, and writes no sense.",
         "",
-        "On the twentieth of the text behind what was trained on:",
-        "",
-        f"- cross entropy, nats a token: target {nats[0]:.3f}, drafter {nats[1]:.3f}",
-        f"- at temperature 1, a draft's token would stand with chance {sum(overlaps) / len(overlaps):.3f} "
-        "(mean overlap of the two laws; with shared noise somewhat less)",
-        f"- greedy, the two agree on {100 * sum(agreements) / len(agreements):.1f} % of tokens",
-        "",
+        *imitation_lines(target, draft, held, recipe.batch, recipe.seed),
         "No drafter on the target's features (Mixture of Attentions) is in this bundle: none was trained.",
     ]
     (folder / "README.md").write_text("\n".join(lines) + "\n")

@@ -1,8 +1,8 @@
-"""A Mixture of Attentions drafter for a language bundle that is there: its target and its drafter stay as they are.
+"""A Mixture of Attentions drafter for a language bundle that is there, whose target stays as it is.
 
-With it, on the same windows of the text, the same course and the same teacher, a control: the bundle's own drafter
-trained on. So two drafters are compared that a device runs at the same cost and that learnt alike, of which one sees
-the target's states.
+With it, on the same windows of the text, the same course and the same teacher, the bundle's own drafter is trained on.
+So the bundle made has two drafters that a device runs at the same cost and that learnt alike, of which one sees the
+target's states.
 
 Shape letters: B batch, T tokens, V vocabulary.
 """
@@ -24,15 +24,14 @@ from torch import Tensor, nn
 
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language, make_language
-from splitrt.language.decoder import Decoder
 from splitrt.language.moa_config import MoaConfig
 from splitrt.language.tokens import StoriesTokenizer
 from splitrt.manifest import NAME, VERSION
 from splitrt.train.checkpoint import Curve, load_checkpoint, save_checkpoint
-from splitrt.train.language import REPORTED, TRAINED, Table, cross_entropy_to, read_text, save_reader, windows
+from splitrt.train.language import REPORTED, TRAINED, Table, cross_entropy_to, read_text, save_reader
 from splitrt.train.mixture import Mixture, Thinker, verified_at
 from splitrt.train.moa_card import write_moa_card
-from splitrt.train.reader import Reader
+from splitrt.train.reader import Reader, decoder_of, reader_of, windows
 from splitrt.train.vocabulary import encode_text
 from splitrt.watch import Watch
 
@@ -41,7 +40,9 @@ SAVE_EVERY = 50  # steps
 
 
 class MoaRecipe(Table):
-    """strides: shortest and longest round that is trained; outages: share of texts in which the states end."""
+    """bundle: beside what is made, under `out`, or a built-in one; strides: shortest and longest round that is trained;
+    outages: share of texts in which the states end.
+    """
 
     kind: Literal["moa"]
     name: str = Field(pattern=f"^{NAME.pattern}$")
@@ -105,44 +106,43 @@ def train_moa(recipe: MoaRecipe, data: Path, out: Path, watch: Watch) -> Path:
     """Make the recipe's bundle under `out`; returns its folder. Raises ConfigError on a text that is not there."""
     if (out / f"{recipe.name}-{recipe.version}").exists():
         raise ConfigError(f"--out must not hold {recipe.name}-{recipe.version} already, got {out}")
-    bundle, text = find_language(recipe.bundle), read_text(data, recipe.text)
+    bundle, text = find_language(recipe.bundle, out), read_text(data, recipe.text)
     tokenizer = bundle.tokenizer()
     if not isinstance(tokenizer, StoriesTokenizer):
         raise ConfigError(f"bundle {bundle.name} must have a tokenizer of `splitrt train`'s own")
     ids = torch.tensor(encode_text(tokenizer, text[: int(TRAINED * len(text))]))
     held = encode_text(tokenizer, text[int(TRAINED * len(text)) : int(REPORTED * len(text))])
     work = out / ".training" / f"{recipe.name}-{recipe.version}"
-    mixture, control = fit_moa(recipe, bundle, ids, work / "moa.safetensors", watch)
-    _save(work / "parts", mixture, control)
-    half = bundle.folder
+    mixture, draft = fit_moa(recipe, bundle, ids, work / "moa.safetensors", watch)
+    _save(work / "parts", mixture, draft)
     folder = make_language(
-        out, name=recipe.name, version=recipe.version, target=half / "target", draft=half / "draft",
-        tokenizer=half / "tokenizer.json", ends=bundle.manifest.ends, moa=work / "parts",
+        out, name=recipe.name, version=recipe.version, target=bundle.folder / "target", draft=work / "parts/draft",
+        tokenizer=bundle.folder / "tokenizer.json", ends=bundle.manifest.ends, moa=work / "parts",
     )  # fmt: skip
     watch.line("measured on the text behind what was trained on")
-    write_moa_card(folder, bundle, recipe, held)
+    write_moa_card(folder, bundle, recipe, held, len(ids))
     return folder
 
 
-def _save(folder: Path, mixture: Mixture, control: Reader) -> None:
+def _save(folder: Path, mixture: Mixture, draft: Reader) -> None:
     for half, weights in (("moa", mixture.weights(mixture.device)), ("states", mixture.weights(mixture.server))):
         (folder / half).mkdir(parents=True, exist_ok=True)
         halved = {name: weight.half().contiguous() for name, weight in weights.items()}
         save_file(halved, folder / half / "model.safetensors")
     (folder / "moa" / "config.json").write_text(json.dumps(asdict(mixture.config), indent=1) + "\n")
-    save_reader(folder / "control", control)
+    save_reader(folder / "draft", draft)
 
 
 def fit_moa(
     recipe: MoaRecipe, bundle: LanguageBundle, ids: Tensor, checkpoint: Path, watch: Watch
 ) -> tuple[Mixture, Reader]:
-    """The drafter and its control; goes on from a checkpoint where there is one."""
-    target, control = thinker_of(bundle), reader_of(bundle, "draft")
+    """The drafter that sees states, and the independent one; goes on from a checkpoint where there is one."""
+    target, draft = thinker_of(bundle), reader_of(bundle, "draft")
     torch.manual_seed(recipe.seed)
-    mixture = Mixture(recipe.config(target, control), control.named())
-    parts: list[nn.Module] = [mixture, control]
+    mixture = Mixture(recipe.config(target, draft), draft.named())
+    parts: list[nn.Module] = [mixture, draft]
     groups = [
-        {"params": [*control.parameters(), *mixture.begun()], "share": 1.0},
+        {"params": [*draft.parameters(), *mixture.begun()], "share": 1.0},
         {"params": mixture.fresh(), "share": recipe.fresh_share},
     ]
     optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
@@ -158,7 +158,7 @@ def fit_moa(
         with torch.no_grad():
             p_BTV, cached_BTLC = target.think(x_BT)
             p_BTV = p_BTV.softmax(-1)
-        losses = [cross_entropy_to(p_BTV, q) for q in (mixture(x_BT, cached_BTLC, verified_BT), control(x_BT))]
+        losses = [cross_entropy_to(p_BTV, q) for q in (mixture(x_BT, cached_BTLC, verified_BT), draft(x_BT))]
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * group["share"] * _rate(step, recipe.steps)
         optimiser.zero_grad()
@@ -171,14 +171,14 @@ def fit_moa(
             raise ConfigError(f"moa: the loss must stay finite, got {losses} at step {step}")
         watch.step("moa", step + 1, recipe.steps)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
-            curve.append({"step": step + 1, "moa": sums[0] / SAVE_EVERY, "control": sums[1] / SAVE_EVERY})
+            curve.append({"step": step + 1, "moa": sums[0] / SAVE_EVERY, "draft": sums[1] / SAVE_EVERY})
             watch.line(
-                f"moa {step + 1}/{recipe.steps}: loss {curve[-1]['moa']:.3f}, control {curve[-1]['control']:.3f}, "
+                f"moa {step + 1}/{recipe.steps}: loss {curve[-1]['moa']:.3f}, draft {curve[-1]['draft']:.3f}, "
                 f"{time.monotonic() - started_at:.0f} s"
             )
             sums = [0.0, 0.0]
             save_checkpoint(checkpoint, parts, optimiser, curve)
-    return mixture.eval(), control.eval()
+    return mixture.eval(), draft.eval()
 
 
 def _rate(step: int, steps: int) -> float:
@@ -190,18 +190,3 @@ def thinker_of(bundle: LanguageBundle) -> Thinker:
     thinker = Thinker(served.config)
     thinker.take(served.named())
     return thinker.eval().requires_grad_(False)
-
-
-def reader_of(bundle: LanguageBundle, half: Literal["draft", "target"]) -> Reader:
-    served = decoder_of(bundle, half)
-    reader = Reader(served.config)
-    reader.take(served.named())
-    return reader
-
-
-def decoder_of(bundle: LanguageBundle, half: Literal["draft", "target"]) -> Decoder:
-    """Raises ConfigError where it is not one of ours."""
-    served = bundle.model(half)
-    if not isinstance(served, Decoder):
-        raise ConfigError(f"a recipe of kind moa must have a {half} of a kind of ours, {bundle.name} has another")
-    return served

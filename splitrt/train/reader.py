@@ -6,12 +6,16 @@ Shape letters: B batch, T tokens, H query heads, K key/value heads, E head dimen
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from splitrt.language.decoder import DecoderConfig
+from splitrt.errors import ConfigError
+from splitrt.language.bundle import LanguageBundle
+from splitrt.language.decoder import Decoder, DecoderConfig
+from splitrt.language.tokens import STORIES_BOS
 
 
 class Reader(nn.Module):
@@ -73,3 +77,26 @@ class Reader(nn.Module):
     def _weight(self, name: str) -> Tensor:
         weight: Tensor = self.weights[f"{name}/weight".replace(".", "/")]
         return weight
+
+
+def windows(ids: Tensor, context: int, batch: int, draw: torch.Generator) -> tuple[Tensor, Tensor]:
+    """x_BT and y_BT, one further along."""
+    starts = torch.randint(0, max(1, len(ids) - context), (batch,), generator=draw)
+    y_BT = torch.stack([ids[start : start + context] for start in starts.tolist()])
+    x_BT = torch.cat([torch.full((batch, 1), STORIES_BOS), y_BT[:, :-1]], 1)
+    return x_BT, y_BT
+
+
+def reader_of(bundle: LanguageBundle, half: Literal["draft", "target"]) -> Reader:
+    served = decoder_of(bundle, half)
+    reader = Reader(served.config)
+    reader.take(served.named())
+    return reader
+
+
+def decoder_of(bundle: LanguageBundle, half: Literal["draft", "target"]) -> Decoder:
+    """Raises ConfigError where it is not one of ours."""
+    served = bundle.model(half)
+    if not isinstance(served, Decoder):
+        raise ConfigError(f"a bundle to train from must have a {half} of a kind of ours, {bundle.name} has another")
+    return served

@@ -25,7 +25,7 @@ from splitrt.language.moa import MoaDrafter  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.text import Stop, Text  # noqa: E402
-from splitrt.rpc.speculation import Opened, Verdict  # noqa: E402
+from splitrt.rpc.rounds import Opened, Verdict  # noqa: E402
 from splitrt.server.verifier import MAX_NODES, Verifier  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,7 +68,7 @@ class Bench:
         return drafters[kind]()
 
     def generate(
-        self, wish: Wish, kind: str = "good", faults: float = 0.0, seed: int = 0
+        self, wish: Wish, kind: str = "good", faults: float = 0.0, seed: int = 0, slow: int = 0
     ) -> tuple[list[Event], Done, Text]:
         text = self.plain(wish.prompt, wish.sampling, wish.stop)
         key = ("tester", bytes(16))
@@ -84,6 +84,7 @@ class Bench:
             go_on=lambda one, base: self.verifier.answer_alone(key, one, base, wish.sampling),
             restart=self.verifier.forget,
             faults=faults,
+            slow=slow,
             seed=seed,
         )
         drafter = self.drafter(kind, wish.prompt, text)
@@ -145,6 +146,24 @@ def test_the_text_is_plain_decoding_whichever_side_says_it(mode: Any, branches: 
         assert mode not in ("stream", "server") or done.statistics.rounds == 1
 
 
+@pytest.mark.parametrize("kind", DRAFTERS)
+def test_a_round_sent_in_hope_of_the_one_before_saves_its_way_and_changes_nothing(kind: str, bench: Bench) -> None:
+    sampling, rounds = SAMPLINGS[DRAFTERS.index(kind) % 3], []
+    for in_flight in (1, 2):
+        asked = wish(sampling, draft_tokens=2, in_flight=in_flight)
+        events, done, text = bench.generate(asked, kind, slow=8)
+        assert done.text == heard(events) == text.shown
+        assert list(done.tokens) == text.tokens
+        statistics = done.statistics
+        assert (statistics.hopes > 0) == (in_flight == 2)
+        assert statistics.hopes_met <= statistics.hopes
+        assert kind != "oracle" or statistics.hopes_met == statistics.hopes
+        assert kind != "wrong" or statistics.hopes_met == 0
+        assert statistics.replays == 0
+        rounds.append(statistics.rounds)
+    assert rounds[0] == rounds[1]  # a hope that fails is no round
+
+
 @settings(deadline=None, max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
@@ -154,6 +173,9 @@ def test_the_text_is_plain_decoding_whichever_side_says_it(mode: Any, branches: 
     draft_tokens=st.sampled_from([None, 0, 1, 3, 6]),
     branches=st.sampled_from([1, 1, 3]),
     mode=st.sampled_from(["auto", "split", "split", "stream", "server"]),
+    in_flight=st.sampled_from([1, 2, 2]),
+    slow=st.sampled_from([0, 8]),
+    patience_s=st.sampled_from([0.0, None]),
     faults=st.sampled_from([0.05, 0.2, 0.5]),
 )
 def test_no_schedule_of_faults_changes_the_text(
@@ -164,11 +186,22 @@ def test_no_schedule_of_faults_changes_the_text(
     draft_tokens: int | None,
     branches: int,
     mode: Any,
+    in_flight: int,
+    slow: int,
+    patience_s: float | None,
     faults: float,
     bench: Bench,
 ) -> None:
-    asked = wish(sampling, offline, draft_tokens=draft_tokens, branches=branches, mode=mode, patience_s=0.0)
-    events, done, text = bench.generate(asked, kind, faults, seed)
+    asked = wish(
+        sampling,
+        offline,
+        draft_tokens=draft_tokens,
+        branches=branches,
+        mode=mode,
+        in_flight=in_flight,
+        patience_s=patience_s,
+    )
+    events, done, text = bench.generate(asked, kind, faults, seed, slow)
     assert done.text == heard(events) == text.shown
     assert list(done.tokens) == text.tokens
     assert done.reason == text.reason
@@ -179,9 +212,10 @@ def test_no_schedule_of_faults_changes_the_text(
 
 def test_faults_do_happen_and_provisional_words_are_retracted_or_confirmed(bench: Bench) -> None:
     total = {"provisional": 0, "retracted": 0, "confirmed": 0, "strays": 0, "replays": 0, "connections": 0}
+    total |= {"hopes": 0, "hopes_met": 0}
     for seed in range(6):
-        asked = wish(SAMPLINGS[seed % 3], patience_s=0.0)
-        events, done, _ = bench.generate(asked, "good", 0.3, seed)
+        asked = wish(SAMPLINGS[seed % 3], patience_s=None if seed % 2 else 0.0, in_flight=2)
+        events, done, _ = bench.generate(asked, "oracle" if seed % 2 else "good", 0.3, seed)
         confirmed = sum(event.tokens for event in events if isinstance(event, Confirm))
         statistics = done.statistics
         assert statistics.provisional == statistics.retracted + confirmed
@@ -218,6 +252,8 @@ def test_wishes_that_cannot_be_are_refused(bench: Bench) -> None:
         wish(Sampling(), "perhaps")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="draft_tokens"):
         wish(Sampling(), draft_tokens=99)
+    with pytest.raises(InvalidInput, match="in_flight must be 1 or 2, got 3"):
+        wish(Sampling(), in_flight=3)
     full = Wish(prompt=(1,) * 160, vocabulary=274, sampling=Sampling(), stop=Stop())
     with pytest.raises(InvalidInput, match="prompt must be below 160"):
         Generation(bench.bundle, bench.tokenizer, PromptLookup(), full, lambda _: pytest.fail("not reached"))

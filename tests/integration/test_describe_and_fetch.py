@@ -183,6 +183,7 @@ async def test_a_tampered_file_is_refused_and_nothing_of_it_is_kept(holiday: Bun
 
 LIES: dict[str, tuple[list[tuple[str, bytes]], type[SplitError], str]] = {
     "a file that the manifest does not list": ([("evil.onnx", b"x")], BundleError, "manifest lists, got 'evil.onnx'"),
+    "a file of the server's half": ([("tail.onnx", b"x")], BundleError, "got 'tail.onnx'"),
     "a path that climbs": ([("../evil.npz", b"x")], BundleError, "got '../evil.npz'"),
     "an absolute path": ([("/tmp/evil.npz", b"x")], BundleError, "got '/tmp/evil.npz'"),
     "a second manifest": ([("manifest.toml", b"x")], BundleError, "got 'manifest.toml'"),

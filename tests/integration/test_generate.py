@@ -14,7 +14,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
-from language_pairs import MOA, TARGET, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
+from language_pairs import MOA, TARGET, Oracle, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from splitrt.cli import app  # noqa: E402
@@ -31,6 +31,7 @@ from splitrt.language.text import Stop, Text  # noqa: E402
 from splitrt.netem import Netem  # noqa: E402
 from splitrt.netem.shape import Shape  # noqa: E402
 from splitrt.rpc import speculation  # noqa: E402
+from splitrt.rpc.rounds import Opening, Round, Verdict  # noqa: E402
 from splitrt.rpc.v1 import speculate_pb2 as pb  # noqa: E402
 from splitrt.rpc.v1 import speculate_pb2_grpc as pb_grpc  # noqa: E402
 from splitrt.server.serve import RunningServer, serve  # noqa: E402
@@ -104,12 +105,30 @@ async def test_the_text_is_that_of_plain_decoding(temperature: float, bundle: La
             assert done.statistics.draft_bytes <= 8 * done.statistics.drafted + 64 * done.statistics.rounds
 
 
+async def test_two_rounds_in_flight_are_answered_in_one_way_of_the_link(bundle: LanguageBundle) -> None:
+    truth = plainly(bundle, Sampling(), 40)
+    took = {}
+    async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=60)) as link:
+        client = LanguageClient(bundle, ClientConfig(servers=(link.address,)))
+        oracle = Oracle([*bundle.tokenizer().encode(PROMPT), *truth.tokens])
+        client._drafter = lambda: oracle
+        for in_flight in (1, 2):
+            _, done, text = await collect(
+                client, max_tokens=40, mode="split", draft_tokens=3, in_flight=in_flight, patience_s=5
+            )
+            assert text == done.text == truth.shown
+            assert done.statistics.hopes_met == done.statistics.hopes
+            assert done.statistics.replays == done.statistics.strays == 0
+            took[in_flight] = done.statistics.seconds
+    assert took[2] < 0.8 * took[1]
+
+
 @pytest.mark.parametrize(
-    ("temperature", "breaks", "mode"),
-    [(0.0, "cut", "split"), (1.0, "cut", "split"), (1.0, "half_open", "split"), (1.0, "cut", "stream")],
+    ("temperature", "breaks", "mode", "in_flight"),
+    [(0.0, "cut", "split", 1), (1.0, "cut", "split", 2), (1.0, "half_open", "split", 2), (1.0, "cut", "stream", 1)],
 )
 async def test_through_an_outage_the_text_is_the_same(
-    temperature: float, breaks: str, mode: Any, bundle: LanguageBundle
+    temperature: float, breaks: str, mode: Any, in_flight: int, bundle: LanguageBundle
 ) -> None:
     wanted = plainly(bundle, Sampling(temperature=temperature, seed=9), 60)
     async with serving(bundle) as server, Netem(to=server.address, shape=Shape(rtt_ms=4)) as link:
@@ -117,7 +136,7 @@ async def test_through_an_outage_the_text_is_the_same(
         client = LanguageClient(bundle, config)
         said, text, done, was_alone = 0, "", None, False
         async for event in client.generate(
-            PROMPT, max_tokens=60, temperature=temperature, seed=9, mode=mode, patience_s=0.05
+            PROMPT, max_tokens=60, temperature=temperature, seed=9, mode=mode, in_flight=in_flight, patience_s=0.05
         ):
             if isinstance(event, Token):
                 said += 1
@@ -291,7 +310,7 @@ async def test_another_tokenizer_or_bundle_is_refused_with_both_sides_shown(
 
 @asynccontextmanager
 async def raw_stream(server: RunningServer, bundle: LanguageBundle) -> AsyncIterator[Any]:
-    opening = speculation.Opening(
+    opening = Opening(
         bundle="tiny",
         version="1",
         bundle_digest=bundle.digest,
@@ -309,7 +328,7 @@ async def raw_stream(server: RunningServer, bundle: LanguageBundle) -> AsyncIter
 
 async def test_a_bad_round_ends_alone_and_the_session_goes_on(bundle: LanguageBundle) -> None:
     prompt = (1, 262, 259)
-    good = speculation.Round(round=7, base=3, base_hash=prefix_hash(prompt), start=0, prefix=prompt)
+    good = Round(round=7, base=3, base_hash=prefix_hash(prompt), start=0, prefix=prompt)
     bad = [
         pb.Round(round=7, ids=[1, 2], back=bytes([0, 5])),  # an orphan
         pb.Round(round=7, base=3, prefix=prompt, base_hash=good.base_hash, ids=[TARGET.vocabulary]),
@@ -325,21 +344,21 @@ async def test_a_bad_round_ends_alone_and_the_session_goes_on(bundle: LanguageBu
         for wire in bad:
             await call.write(pb.FromDrafter(round=wire))
             verdict = speculation.from_verifier(await call.read())
-            assert isinstance(verdict, speculation.Verdict)
+            assert isinstance(verdict, Verdict)
             assert isinstance(verdict.error, BadFrame | InvalidInput), wire
         await call.write(speculation.round_to_wire(replace(good, start=3, prefix=())))
         again = speculation.from_verifier(await call.read())
-        assert isinstance(first, speculation.Verdict)
-        assert isinstance(again, speculation.Verdict)
+        assert isinstance(first, Verdict)
+        assert isinstance(again, Verdict)
         assert again.tokens == first.tokens  # the same round again: the same verdict
 
 
 async def test_a_foreign_prefix_is_asked_for(bundle: LanguageBundle) -> None:
     async with serving(bundle) as server, raw_stream(server, bundle) as call:
-        stale = speculation.Round(round=1, base=9, base_hash=5, start=9)
+        stale = Round(round=1, base=9, base_hash=5, start=9)
         await call.write(speculation.round_to_wire(stale))
         verdict = speculation.from_verifier(await call.read())
-        assert isinstance(verdict, speculation.Verdict)
+        assert isinstance(verdict, Verdict)
         assert verdict.need_prefix
 
 
@@ -348,7 +367,7 @@ async def test_the_server_goes_on_alone_until_it_is_asked_again(bundle: Language
     wanted = plainly(bundle, Sampling(), 12).tokens
     for drafted in (0, 3):
         async with serving(bundle) as server, raw_stream(server, bundle) as call:
-            one = speculation.Round(
+            one = Round(
                 round=1,
                 base=len(prompt),
                 base_hash=prefix_hash(prompt),
@@ -361,7 +380,7 @@ async def test_the_server_goes_on_alone_until_it_is_asked_again(bundle: Language
             said: list[int] = []
             while len(said) < len(wanted):
                 verdict = speculation.from_verifier(await call.read())
-                assert isinstance(verdict, speculation.Verdict)
+                assert isinstance(verdict, Verdict)
                 assert verdict.base == len(prompt) + len(said)
                 said += verdict.tokens
             assert said[: len(wanted)] == wanted

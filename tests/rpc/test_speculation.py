@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 
 from splitrt.errors import BadFrame, InvalidInput, SplitError
 from splitrt.language.sampling import Sampling
+from splitrt.rpc.rounds import MOST_NODES, Opened, Opening, Round, Verdict, check_verdict
 from splitrt.rpc.speculation import (
-    MOST_NODES,
-    Opened,
-    Opening,
-    Round,
-    Verdict,
-    check_verdict,
     from_drafter,
     from_verifier,
     link_bytes,

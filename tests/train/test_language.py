@@ -15,8 +15,8 @@ from splitrt.errors import ConfigError  # noqa: E402
 from splitrt.language.bundle import load_language  # noqa: E402
 from splitrt.language.decoder import Decoder  # noqa: E402
 from splitrt.language.tokens import StoriesTokenizer, load_tokenizer  # noqa: E402
-from splitrt.train.language import is_language_recipe, read_language_recipe, train_language, windows  # noqa: E402
-from splitrt.train.reader import Reader  # noqa: E402
+from splitrt.train.language import is_language_recipe, read_language_recipe, train_language  # noqa: E402
+from splitrt.train.reader import Reader, windows  # noqa: E402
 from splitrt.train.vocabulary import encode_text, learn_pieces, write_vocabulary  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

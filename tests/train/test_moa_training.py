@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ def test_a_token_sees_states_from_before_its_own_round_alone() -> None:
     assert 0.3 < float(lost) < 0.6
 
 
-def test_a_bundle_is_made_that_keeps_target_and_drafter_byte_for_byte(
+def test_a_bundle_is_made_that_keeps_the_target_byte_for_byte_and_trains_its_drafter_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("splitrt.train.moa_card.TEXTS", 2)
@@ -51,12 +52,16 @@ def test_a_bundle_is_made_that_keeps_target_and_drafter_byte_for_byte(
     (tmp_path / "data/text/tinyshakespeare.txt").write_text(SAYING * 120)
     file, heard = tmp_path / "recipe.toml", Heard()
     file.write_text(small(steps="2", batch="2"))
+    # As if recipes/shakespeare.toml had made it there before.
+    shutil.copytree(find_language("shakespeare").folder, tmp_path / "out" / read_moa_recipe(file).bundle)
     assert is_moa_recipe(file)
     folder = make(file, tmp_path / "data", tmp_path / "out", heard)
     made, before = load_language(folder), find_language("shakespeare")
     for name, digest in before.manifest.files.items():
-        if name.startswith(("target/", "draft/", "tokenizer")):
+        if name.startswith(("target/", "tokenizer")):
             assert made.manifest.files[name] == digest
+    assert made.manifest.files["draft/config.json"] == before.manifest.files["draft/config.json"]
+    assert made.manifest.files["draft/model.safetensors"] != before.manifest.files["draft/model.safetensors"]
     assert made.has_moa
     assert made.state_maker(made.model("target")) is not None
     card = (folder / "README.md").read_text()
@@ -68,7 +73,7 @@ def test_a_bundle_is_made_that_keeps_target_and_drafter_byte_for_byte(
 
 def test_a_course_that_was_cut_off_ends_where_it_would_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, bundle = tmp_path / "recipe.toml", find_language("shakespeare")
-    file.write_text(small(steps="4", batch="2"))
+    file.write_text(small(steps="4", batch="2", bundle='"shakespeare"'))
     recipe, ids = read_moa_recipe(file), torch.arange(900) % 400 + 100
     monkeypatch.setattr("splitrt.train.moa.SAVE_EVERY", 2)
     whole, _ = fit_moa(recipe, bundle, ids, tmp_path / "whole.safetensors", Heard())
