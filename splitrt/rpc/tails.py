@@ -52,6 +52,8 @@ class Done:
     decode_s: float = 0.0
     tail_s: float = 0.0
     waiting: int = 0  # tasks in the replica's queue
+    wait_s: float = 0.0  # until one that comes now would be answered
+    frame_s: float = 0.0  # of that, what one takes the tail
 
 
 class Leaving:
@@ -112,6 +114,8 @@ def done_to_wire(done: Done) -> pb.FromTails:
         decode_us=int(done.decode_s * 1e6),
         tail_us=int(done.tail_s * 1e6),
         waiting=done.waiting,
+        wait_us=int(min(LONGEST_S, done.wait_s) * 1e6),
+        frame_us=int(min(LONGEST_S, done.frame_s) * 1e6),
     )
     if done.error is not None:
         wire.error.CopyFrom(status.to_wire(done.error))
@@ -140,6 +144,8 @@ def from_tails(message: pb.FromTails) -> Done | Leaving:
         decode_s=wire.decode_us / 1e6,
         tail_s=wire.tail_us / 1e6,
         waiting=wire.waiting,
+        wait_s=wire.wait_us / 1e6,
+        frame_s=wire.frame_us / 1e6,
     )
 
 

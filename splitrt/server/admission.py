@@ -46,15 +46,19 @@ class Admission:
         work = ticket.work
         if work.deadline_at <= now:
             raise DeadlineExceeded(f"deadline passed {(now - work.deadline_at) * 1e3:.0f} ms ago", stage="uplink")
-        wait_s = max(0.0, self._free_at - now) + (self._count + 1) * self._bound_s
+        wait_s = self.wait_s(now)
         if now + wait_s > work.deadline_at:
             if not self._count:
                 self._doubt()
-            raise self._refusal(f"{wait_s * 1e3:.0f} ms of work ahead", wait_s, "time")
+            raise out_of_time(wait_s)
         if self._count >= self.max_frames:
             self._displace(work.principal)
         self._waiting.setdefault(work.principal, deque()).append(ticket)
         self._count += 1
+
+    def wait_s(self, now: float) -> float:
+        """Until a frame that comes now would be answered; 0 until measured."""
+        return max(0.0, self._free_at - now) + (self._count + 1) * self.bound_s
 
     def take(self, now: float, max_frames: int) -> list[Ticket]:
         """Up to `max_frames` live tickets, principals in turn. Expired and abandoned ones are dropped here."""
@@ -65,7 +69,7 @@ class Admission:
             is_over, is_tight = ticket.done.done(), ticket.work.deadline_at <= now + self.frame_s
             if not is_over and not is_tight:
                 ends_by = min(ends_by, ticket.work.deadline_at)
-                if batch and now + (len(batch) + 1) * self._bound_s > ends_by:
+                if batch and now + (len(batch) + 1) * self.bound_s > ends_by:
                     break
             self._pop()
             if is_over:
@@ -79,7 +83,7 @@ class Admission:
             batch.append(ticket)
         if is_late and not batch:
             self._doubt()
-        self._free_at = now + len(batch) * self._bound_s
+        self._free_at = now + len(batch) * self.bound_s
         return batch
 
     def _pop(self) -> None:
@@ -115,7 +119,8 @@ class Admission:
         self._count = 0
 
     @property
-    def _bound_s(self) -> float:
+    def bound_s(self) -> float:
+        """What a frame takes the tail, with room for how much that varies."""
         return self.frame_s + SPREADS * self._spread_s
 
     def _doubt(self) -> None:
@@ -128,11 +133,17 @@ class Admission:
         greedy = max(self._waiting, key=lambda principal: len(self._waiting[principal]))
         mine = len(self._waiting.get(newcomer, ()))
         if len(self._waiting[greedy]) <= mine + 1:
-            raise self._refusal(f"{self._count} frames wait, at most {self.max_frames} may", self.frame_s, "queue")
+            raise _refusal(f"{self._count} frames wait, at most {self.max_frames} may", self.frame_s, "queue")
         loser = self._waiting[greedy].pop()
         self._count -= 1
-        gone = self._refusal("gave way to a client with fewer frames waiting", self.frame_s, "fairness")
+        gone = _refusal("gave way to a client with fewer frames waiting", self.frame_s, "fairness")
         self._end(loser, Outcome(error=gone))
 
-    def _refusal(self, why: str, wait_s: float, reason: str) -> Overloaded:
-        return Overloaded(f"overloaded: {why}", retry_after_ms=max(1.0, wait_s * 1e3), reason=reason)
+
+def out_of_time(wait_s: float) -> Overloaded:
+    """The refusal of a frame that would be answered in `wait_s` at best."""
+    return _refusal(f"{wait_s * 1e3:.0f} ms of work ahead", wait_s, "time")
+
+
+def _refusal(why: str, wait_s: float, reason: str) -> Overloaded:
+    return Overloaded(f"overloaded: {why}", retry_after_ms=max(1.0, wait_s * 1e3), reason=reason)

@@ -16,6 +16,7 @@ from typing import Any, Self
 from pydantic import SecretStr
 
 from splitrt.errors import DeadlineExceeded, LinkLost, Overloaded, RemoteFailure
+from splitrt.server.admission import out_of_time
 from splitrt.server.upstream import Upstream
 from splitrt.server.work import Outcome, Work
 
@@ -68,8 +69,11 @@ class Fleet:
             upstream = self._least_loaded(asked)
             if upstream is None:
                 break
-            if self._clock() >= work.deadline_at:
+            now, wait_s = self._clock(), upstream.wait_s()
+            if now >= work.deadline_at:
                 return Outcome(error=DeadlineExceeded("deadline passed before a replica had it", stage="queue"))
+            if now + wait_s > work.deadline_at:  # as the replica would say: its bytes need not go there for that
+                return Outcome(error=out_of_time(wait_s))
             asked.append(upstream)
             try:
                 return await upstream.submit(work)

@@ -96,6 +96,10 @@ class EmbeddedPool:
     def oldest_s(self) -> float:
         return self._admission.oldest_s(self._clock())
 
+    def wait_s(self) -> tuple[float, float]:
+        """Until a frame that comes now would be answered, and of that what the frame itself takes the tail."""
+        return self._admission.wait_s(self._clock()), self._admission.bound_s
+
     async def submit(self, work: Work) -> Outcome:
         ticket = Ticket(work, self._loop.create_future())
         try:

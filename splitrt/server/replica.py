@@ -139,6 +139,7 @@ class TailsServicer(tails.Servicer):
             outcome = await self._pool.submit(_work(tails.task_from_wire(wire)))
         except SplitError as error:
             outcome = Outcome(error=error)
+        wait_s, frame_s = self._pool.wait_s()
         await write(
             tails.done_to_wire(
                 Done(
@@ -150,6 +151,8 @@ class TailsServicer(tails.Servicer):
                     decode_s=outcome.decode_s,
                     tail_s=outcome.tail_s,
                     waiting=self._pool.queued(),
+                    wait_s=wait_s,
+                    frame_s=frame_s,
                 )
             )
         )

@@ -46,6 +46,8 @@ class Upstream:
         self._in_flight: dict[int, asyncio.Future[Done]] = {}
         self._arrived: dict[int, float] = {}  # when each came
         self._elsewhere = 0  # tasks in the replica's queue at its last answer that are not ours
+        self._wait_s = self._frame_s = self._heard_at = 0.0  # what it said of its work at that answer
+        self._asked_since = 0
 
     @property
     def load(self) -> int:
@@ -55,6 +57,16 @@ class Upstream:
     @property
     def in_flight(self) -> int:
         return len(self._in_flight)
+
+    def wait_s(self) -> float:
+        """How long a frame that came now would wait for its answer, at least, as far as is known here.
+
+        0 with nothing in flight: the replica's word may be old then, and only work brings another.
+        """
+        if not self._in_flight:
+            return 0.0
+        left_s = max(self._frame_s, self._wait_s - (self._clock() - self._heard_at))
+        return left_s + self._asked_since * self._frame_s
 
     @property
     def oldest_at(self) -> float | None:
@@ -88,6 +100,7 @@ class Upstream:
         self._in_flight[number], self._arrived[number] = done, work.arrived_at
         try:
             self._outbox.put_nowait(_task(number, work, self._clock()))
+            self._asked_since += 1
             return _outcome(await done, self._clock() - work.arrived_at)
         finally:
             del self._in_flight[number], self._arrived[number]
@@ -137,6 +150,8 @@ class Upstream:
         if done is not None and not done.done():
             done.set_result(message)
         self._elsewhere = max(0, message.waiting - len(self._in_flight))
+        self._wait_s, self._frame_s, self._heard_at = message.wait_s, message.frame_s, self._clock()
+        self._asked_since = 0
 
     def _part(self) -> None:
         """A replica that is leaving waits for this: nothing more will come, and nothing is awaited."""

@@ -19,6 +19,7 @@ from splitrt.codec import payload as codec_payload
 from splitrt.config import ServerConfig
 from splitrt.errors import DeadlineExceeded, Overloaded, RemoteFailure, SplitError
 from splitrt.rpc import tails
+from splitrt.rpc.tails import Done
 from splitrt.rpc.v1 import split_pb2
 from splitrt.rpc.v1 import tails_pb2 as pb
 from splitrt.server.auth import bearer
@@ -150,6 +151,39 @@ async def test_frames_go_where_least_waits(photos: Bundle) -> None:
         await asyncio.sleep(0)
         assert [one.in_flight for one in fleet._upstreams.values()] == [10, 10]
         await asyncio.gather(*asked)
+
+
+async def test_a_frame_for_which_a_replica_has_no_time_is_refused_without_going_there(photos: Bundle) -> None:
+    async with replicas(1) as running, fleet_of(running[0][0].address) as fleet:
+        upstream = next(iter(fleet._upstreams.values()))
+        before = asyncio.create_task(fleet.submit(work(photos)))
+        await asyncio.sleep(0)
+        upstream._hear(Done(id=0, wait_s=5.0, frame_s=1.0))
+        error = (await fleet.submit(work(photos, deadline_s=4.0))).error
+        assert isinstance(error, Overloaded)
+        assert error.reason == "time"
+        assert 4_000 <= error.retry_after_ms <= 5_000
+        assert upstream.in_flight == 1
+        later = asyncio.create_task(fleet.submit(work(photos, deadline_s=6.0)))
+        await asyncio.sleep(0)
+        assert isinstance((await fleet.submit(work(photos, deadline_s=5.5))).error, Overloaded)  # one more is ahead
+        assert [(await one).error for one in (before, later)] == [None, None]
+        upstream._hear(Done(id=0, wait_s=5.0, frame_s=1.0))
+        assert (await fleet.submit(work(photos, deadline_s=4.0))).error is None, "only work brings it another word"
+
+
+async def test_a_replica_tells_how_long_a_frame_would_wait(photos: Bundle) -> None:
+    async with replicas(1, max_batch=1) as running, fleet_of(running[0][0].address) as fleet:
+        upstream = next(iter(fleet._upstreams.values()))
+        await fleet.submit(work(photos))
+        asked = [asyncio.create_task(fleet.submit(work(photos, seed))) for seed in range(20)]
+        await asyncio.sleep(0)
+        waits_s = [upstream.wait_s()]
+        await asked[0]
+        waits_s.append(upstream.wait_s())
+        await asyncio.gather(*asked)
+        assert all(one > 0 for one in waits_s)
+        assert upstream.wait_s() == 0
 
 
 async def test_a_deadline_that_has_passed_costs_no_replica_anything(photos: Bundle) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from splitrt.rpc.v1 import split_pb2 as splitrt_dot_rpc_dot_v1_dot_split__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asplitrt/rpc/v1/tails.proto\x12\x0esplitrt.rpc.v1\x1a\x1asplitrt/rpc/v1/split.proto\"\xc4\x01\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0c\n\x04\x62its\x18\x04 \x01(\r\x12$\n\x05\x63odec\x18\x05 \x01(\x0e\x32\x15.splitrt.rpc.v1.Codec\x12\x10\n\x08payloads\x18\x06 \x03(\x0c\x12\x0f\n\x07left_us\x18\x07 \x01(\r\x12)\n\treference\x18\x08 \x01(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12\x0c\n\x04keep\x18\t \x01(\x08\"e\n\tFromTails\x12$\n\x04\x64one\x18\x01 \x01(\x0b\x32\x14.splitrt.rpc.v1.DoneH\x00\x12*\n\x07leaving\x18\x02 \x01(\x0b\x32\x17.splitrt.rpc.v1.LeavingH\x00\x42\x06\n\x04\x62ody\"\xd6\x01\n\x04\x44one\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.splitrt.rpc.v1.FrameError\x12\'\n\x07symbols\x18\x04 \x01(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12\x10\n\x08queue_us\x18\x05 \x01(\r\x12\x11\n\tdecode_us\x18\x06 \x01(\r\x12\x0f\n\x07tail_us\x18\x07 \x01(\r\x12\x0f\n\x07waiting\x18\x08 \x01(\r\"\t\n\x07Leaving2C\n\x05Tails\x12:\n\x03Run\x12\x14.splitrt.rpc.v1.Task\x1a\x19.splitrt.rpc.v1.FromTails(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1asplitrt/rpc/v1/tails.proto\x12\x0esplitrt.rpc.v1\x1a\x1asplitrt/rpc/v1/split.proto\"\xc4\x01\n\x04Task\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x11\n\tprincipal\x18\x02 \x01(\t\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0c\n\x04\x62its\x18\x04 \x01(\r\x12$\n\x05\x63odec\x18\x05 \x01(\x0e\x32\x15.splitrt.rpc.v1.Codec\x12\x10\n\x08payloads\x18\x06 \x03(\x0c\x12\x0f\n\x07left_us\x18\x07 \x01(\r\x12)\n\treference\x18\x08 \x01(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12\x0c\n\x04keep\x18\t \x01(\x08\"e\n\tFromTails\x12$\n\x04\x64one\x18\x01 \x01(\x0b\x32\x14.splitrt.rpc.v1.DoneH\x00\x12*\n\x07leaving\x18\x02 \x01(\x0b\x32\x17.splitrt.rpc.v1.LeavingH\x00\x42\x06\n\x04\x62ody\"\xf9\x01\n\x04\x44one\x12\n\n\x02id\x18\x01 \x01(\x04\x12\'\n\x07outputs\x18\x02 \x03(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12)\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1a.splitrt.rpc.v1.FrameError\x12\'\n\x07symbols\x18\x04 \x01(\x0b\x32\x16.splitrt.rpc.v1.Tensor\x12\x10\n\x08queue_us\x18\x05 \x01(\r\x12\x11\n\tdecode_us\x18\x06 \x01(\r\x12\x0f\n\x07tail_us\x18\x07 \x01(\r\x12\x0f\n\x07waiting\x18\x08 \x01(\r\x12\x0f\n\x07wait_us\x18\t \x01(\r\x12\x10\n\x08\x66rame_us\x18\n \x01(\r\"\t\n\x07Leaving2C\n\x05Tails\x12:\n\x03Run\x12\x14.splitrt.rpc.v1.Task\x1a\x19.splitrt.rpc.v1.FromTails(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,9 +37,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FROMTAILS']._serialized_start=273
   _globals['_FROMTAILS']._serialized_end=374
   _globals['_DONE']._serialized_start=377
-  _globals['_DONE']._serialized_end=591
-  _globals['_LEAVING']._serialized_start=593
-  _globals['_LEAVING']._serialized_end=602
-  _globals['_TAILS']._serialized_start=604
-  _globals['_TAILS']._serialized_end=671
+  _globals['_DONE']._serialized_end=626
+  _globals['_LEAVING']._serialized_start=628
+  _globals['_LEAVING']._serialized_end=637
+  _globals['_TAILS']._serialized_start=639
+  _globals['_TAILS']._serialized_end=706
 # @@protoc_insertion_point(module_scope)

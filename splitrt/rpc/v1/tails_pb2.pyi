@@ -38,7 +38,7 @@ class FromTails(_message.Message):
     def __init__(self, done: _Optional[_Union[Done, _Mapping]] = ..., leaving: _Optional[_Union[Leaving, _Mapping]] = ...) -> None: ...
 
 class Done(_message.Message):
-    __slots__ = ("id", "outputs", "error", "symbols", "queue_us", "decode_us", "tail_us", "waiting")
+    __slots__ = ("id", "outputs", "error", "symbols", "queue_us", "decode_us", "tail_us", "waiting", "wait_us", "frame_us")
     ID_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,8 @@ class Done(_message.Message):
     DECODE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_US_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    WAIT_US_FIELD_NUMBER: _ClassVar[int]
+    FRAME_US_FIELD_NUMBER: _ClassVar[int]
     id: int
     outputs: _containers.RepeatedCompositeFieldContainer[_split_pb2.Tensor]
     error: _split_pb2.FrameError
@@ -55,7 +57,9 @@ class Done(_message.Message):
     decode_us: int
     tail_us: int
     waiting: int
-    def __init__(self, id: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_split_pb2.Tensor, _Mapping]]] = ..., error: _Optional[_Union[_split_pb2.FrameError, _Mapping]] = ..., symbols: _Optional[_Union[_split_pb2.Tensor, _Mapping]] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
+    wait_us: int
+    frame_us: int
+    def __init__(self, id: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[_split_pb2.Tensor, _Mapping]]] = ..., error: _Optional[_Union[_split_pb2.FrameError, _Mapping]] = ..., symbols: _Optional[_Union[_split_pb2.Tensor, _Mapping]] = ..., queue_us: _Optional[int] = ..., decode_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., waiting: _Optional[int] = ..., wait_us: _Optional[int] = ..., frame_us: _Optional[int] = ...) -> None: ...
 
 class Leaving(_message.Message):
     __slots__ = ()
