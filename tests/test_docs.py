@@ -25,7 +25,7 @@ from splitrt.bundle import Bundle
 from splitrt.cli import app
 from splitrt.config import ServerConfig
 from splitrt.errors import SplitError
-from splitrt.rpc.messages import PROTOCOL
+from splitrt.rpc.frames import PROTOCOL
 from splitrt.server.serve import serve
 
 NODE = DOCS / "how-to/node"

@@ -39,7 +39,7 @@ from splitrt.device.local import BottleneckDevice, Encoded
 from splitrt.device.result import Result
 from splitrt.device.strategy import Fixed
 from splitrt.errors import ConfigError
-from splitrt.rpc.messages import Frame, tables_prefix
+from splitrt.rpc.frames import Frame, tables_prefix
 
 DEADLINE_MS = 5_000.0
 BLOCK = 40  # frames of one kind in a row

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from splitrt.errors import DeadlineExceeded, LinkLost, Overloaded
-from splitrt.rpc.messages import Reply
+from splitrt.rpc.frames import Reply
 
 SETTLE_S = 0.3  # after a deadline, for late answers to come in: they must not fall into what is measured next
 

@@ -29,7 +29,8 @@ from splitrt.device.head import OnnxHead
 from splitrt.device.local import BottleneckDevice, Device, Encoded, Looked
 from splitrt.device.result import Classes
 from splitrt.errors import ConfigError
-from splitrt.rpc.messages import Frame, frame_to_wire, link_bytes, tables_prefix
+from splitrt.rpc.frames import Frame, tables_prefix
+from splitrt.rpc.messages import frame_to_wire, link_bytes
 from splitrt.server.tail import OnnxTail
 from splitrt.server.work import Work
 from splitrt.server.worker import Worker

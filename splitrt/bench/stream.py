@@ -20,7 +20,8 @@ from splitrt.codec.payload import Codec
 from splitrt.errors import LinkLost
 from splitrt.rpc import service
 from splitrt.rpc.channel import client_options
-from splitrt.rpc.messages import Frame, Hello, Reply, frame_to_wire, from_server, hello_to_wire, tables_prefix
+from splitrt.rpc.frames import Frame, Hello, Reply, tables_prefix
+from splitrt.rpc.messages import frame_to_wire, from_server, hello_to_wire
 
 MAX_MESSAGE_BYTES = 8 << 20
 STREAMS_PER_CONNECTION = 125  # a server of ours takes 128

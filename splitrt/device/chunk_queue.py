@@ -16,7 +16,8 @@ from splitrt.errors import SplitError, Withdrawn
 from splitrt.policy.commit import STEP_S
 from splitrt.policy.degrading import Degrading
 from splitrt.policy.queue import InFlight
-from splitrt.rpc.messages import Reply, link_bytes, payload_bytes
+from splitrt.rpc.frames import Reply
+from splitrt.rpc.messages import link_bytes, payload_bytes
 
 PIECE_BYTES = 1_380  # payload in a message: with its framing, TLS and TCP about a packet
 

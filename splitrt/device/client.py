@@ -41,7 +41,7 @@ from splitrt.errors import (
 from splitrt.metrics import DeviceMetrics
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import Reply
+from splitrt.rpc.frames import Reply
 
 ATTEMPTS = 2  # a frame is sent once, and once more if it can still make it
 UNREAD_RESULTS = 256  # of a stream whose consumer lags behind

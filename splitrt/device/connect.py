@@ -26,7 +26,7 @@ from splitrt.halves import open_half
 from splitrt.metrics import DeviceMetrics
 from splitrt.policy.backoff import pace_of
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import Hello
+from splitrt.rpc.frames import Hello
 
 log = logging.getLogger(__name__)
 

@@ -26,19 +26,8 @@ from splitrt.device.outbox import Outbox
 from splitrt.errors import BadFrame, ClientClosed, InvalidInput, LinkLost, SplitError
 from splitrt.policy.backoff import PLAIN, Pace
 from splitrt.policy.queue import InFlight
-from splitrt.rpc.messages import (
-    Acks,
-    Drain,
-    Frame,
-    Hello,
-    Limits,
-    Reply,
-    chunks_to_wire,
-    from_server,
-    hello_to_wire,
-    link_bytes,
-    set_deadline,
-)
+from splitrt.rpc.frames import Acks, Drain, Frame, Hello, Limits, Reply
+from splitrt.rpc.messages import chunks_to_wire, from_server, hello_to_wire, link_bytes, set_deadline
 from splitrt.rpc.service import open_stub
 
 STATUS_AFTER_WRITE_S = 0.2

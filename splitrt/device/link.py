@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from splitrt.policy.queue import InFlight, Unanswered
-from splitrt.rpc.messages import Frame, Reply
+from splitrt.rpc.frames import Frame, Reply
 
 OnReply = Callable[["Sending", Reply], None]
 

@@ -12,7 +12,8 @@ from collections import OrderedDict
 from splitrt.device.link import Sending
 from splitrt.errors import SplitError, Withdrawn
 from splitrt.policy.queue import InFlight, Unanswered
-from splitrt.rpc.messages import Reply, link_bytes
+from splitrt.rpc.frames import Reply
+from splitrt.rpc.messages import link_bytes
 
 
 class Outbox:

@@ -11,7 +11,7 @@ from splitrt.device.local import Encoded, Looked
 from splitrt.device.result import Result, Source, Timings
 from splitrt.manifest import Manifest
 from splitrt.policy.decision import Choice
-from splitrt.rpc.messages import Reply
+from splitrt.rpc.frames import Reply
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -14,7 +14,7 @@ from splitrt.device.local import Device, Encoded, Reference
 from splitrt.device.pending import Pending
 from splitrt.errors import FrameTooLarge
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import MOST_BACK, Frame, Reply, tables_prefix
+from splitrt.rpc.frames import MOST_BACK, Frame, Reply, tables_prefix
 
 WEIGH_AFTER_S = 0.005  # what a reply says of the link, where no frame that follows asks for it or waits meanwhile
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from splitrt.rpc.messages import PROTOCOL, Limits, limits_from_wire, limits_to_wire
+from splitrt.rpc.frames import PROTOCOL, Limits
+from splitrt.rpc.messages import limits_from_wire, limits_to_wire
 from splitrt.rpc.v1 import split_pb2 as pb
 
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from splitrt.codec import payload as codec_payload
 from splitrt.codec.payload import Codec
 from splitrt.errors import BadFrame, DeadlineExceeded, SplitError
-from splitrt.rpc.messages import FrameChunk, FrameStart
+from splitrt.rpc.frames import FrameChunk, FrameStart
 from splitrt.server.work import UInt8
 
 PATIENCE = 0.2  # of its time, for which a degrading frame waits for more chunks before its first answer

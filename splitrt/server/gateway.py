@@ -15,7 +15,7 @@ from splitrt.config import ServerConfig
 from splitrt.errors import ModelNotFound, Overloaded, ServerDraining, VersionGone, VersionMismatch
 from splitrt.language.bundle import LanguageBundle
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc.messages import PROTOCOL, Hello, Limits, Reply
+from splitrt.rpc.frames import PROTOCOL, Hello, Limits, Reply
 from splitrt.server.catalogue import Catalogue
 from splitrt.server.engine import Served
 from splitrt.server.session import Session

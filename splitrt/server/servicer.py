@@ -15,16 +15,8 @@ from splitrt.errors import BadFrame, Overloaded, SplitError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.rpc import status
 from splitrt.rpc.describe import BundleInfo, Described, described_to_wire, head_chunk
-from splitrt.rpc.messages import (
-    FrameChunk,
-    FrameStart,
-    Hello,
-    acks_to_wire,
-    drain_to_wire,
-    from_device,
-    reply_to_wire,
-    welcome_to_wire,
-)
+from splitrt.rpc.frames import FrameChunk, FrameStart, Hello
+from splitrt.rpc.messages import acks_to_wire, drain_to_wire, from_device, reply_to_wire, welcome_to_wire
 from splitrt.rpc.service import Servicer
 from splitrt.server.auth import call_principal
 from splitrt.server.gateway import Gateway

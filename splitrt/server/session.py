@@ -31,7 +31,7 @@ from splitrt.errors import (
     WidthUnsupported,
 )
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc.messages import MOST_BACK, SLOTS, FrameChunk, FrameStart, Limits, Reply, tables_prefix
+from splitrt.rpc.frames import MOST_BACK, SLOTS, FrameChunk, FrameStart, Limits, Reply, tables_prefix
 from splitrt.server.acknowledging import Acknowledging
 from splitrt.server.assembly import Assembly
 from splitrt.server.pool import TailPool

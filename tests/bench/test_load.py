@@ -16,7 +16,7 @@ from splitrt.bench.stream import Payload, streams
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
 from splitrt.errors import DeadlineExceeded, LinkLost, Overloaded, RemoteFailure, SplitError
-from splitrt.rpc.messages import Reply
+from splitrt.rpc.frames import Reply
 from splitrt.server.serve import serve
 
 OUTPUTS = Answer(End.OUTPUTS)

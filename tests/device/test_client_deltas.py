@@ -23,7 +23,7 @@ from splitrt.device.strategy import Fixed
 from splitrt.errors import SplitError
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import MOST_BACK, Frame, Reply
+from splitrt.rpc.frames import MOST_BACK, Frame, Reply
 
 UInt8 = npt.NDArray[np.uint8]
 Script = Callable[[Frame], tuple[float, Reply | None]]

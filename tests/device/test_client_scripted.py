@@ -26,7 +26,7 @@ from splitrt.errors import ClientClosed, DeadlineExceeded, InvalidInput, SplitEr
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.queue import InFlight
-from splitrt.rpc.messages import Frame, Reply
+from splitrt.rpc.frames import Frame, Reply
 
 UInt8 = npt.NDArray[np.uint8]
 Float32 = npt.NDArray[np.float32]

@@ -31,7 +31,7 @@ from splitrt.errors import BundleError, ConfigError
 from splitrt.golden import load_gate_golden
 from splitrt.manifest import Gate
 from splitrt.policy.link import LinkEstimate
-from splitrt.rpc.messages import Frame, Reply
+from splitrt.rpc.frames import Frame, Reply
 from splitrt.train.gate import attach
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]

@@ -11,7 +11,7 @@ from splitrt.device.link import Sending
 from splitrt.device.outbox import Outbox
 from splitrt.errors import ClientClosed, LinkLost, SplitError, Withdrawn
 from splitrt.policy.queue import Unanswered
-from splitrt.rpc.messages import Frame, Reply
+from splitrt.rpc.frames import Frame, Reply
 
 MANY = 100
 

@@ -20,7 +20,7 @@ from splitrt.device.strategy import Adaptive, choices_of
 from splitrt.policy.decision import Choice
 from splitrt.policy.link import LinkEstimate
 from splitrt.policy.queue import InFlight
-from splitrt.rpc.messages import Frame, Reply
+from splitrt.rpc.frames import Frame, Reply
 
 UInt8 = npt.NDArray[np.uint8]
 FREE = {"price_per_s": 0.0, "price_per_kb": 0.0}

@@ -21,7 +21,10 @@ from splitrt.device.local import BottleneckDevice  # noqa: E402
 from splitrt.device.strategy import Alone, Fixed, Strategy  # noqa: E402
 from splitrt.device.tracing import FrameTracer  # noqa: E402
 from splitrt.policy.link import LinkEstimate  # noqa: E402
-from splitrt.rpc.messages import Frame, Reply  # noqa: E402
+from splitrt.rpc.frames import (
+    Frame,
+    Reply,  # noqa: E402
+)
 
 UInt8 = npt.NDArray[np.uint8]
 STREAM = 0x0123456789ABCDEF

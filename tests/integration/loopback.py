@@ -25,7 +25,7 @@ from splitrt.codec.payload import Codec
 from splitrt.config import ServerConfig
 from splitrt.device.strategy import Fixed, Strategy
 from splitrt.errors import SplitError
-from splitrt.rpc import messages, status
+from splitrt.rpc import frames, messages, status
 from splitrt.rpc.v1 import split_pb2 as pb
 from splitrt.rpc.v1 import split_pb2_grpc
 from splitrt.server.serve import RunningServer, serve
@@ -118,7 +118,7 @@ async def raw_stream(
         stream.call.cancel()
 
 
-def hello(photos: Bundle, **changes: Any) -> messages.Hello:
+def hello(photos: Bundle, **changes: Any) -> frames.Hello:
     fields: dict[str, Any] = {
         "bundle": photos.manifest.name,
         "version": photos.manifest.version,
@@ -126,7 +126,7 @@ def hello(photos: Bundle, **changes: Any) -> messages.Hello:
         "tables_digest": photos.tables.digest(),
         "session_epoch": 1,
     }
-    return messages.Hello(**(fields | changes))
+    return frames.Hello(**(fields | changes))
 
 
 def symbols(bundle: Bundle, width: int, bits: int, seed: int = 0) -> UInt8:
@@ -154,13 +154,13 @@ def frame_messages(
         sizes = bundle.manifest.seam.group_sizes(width) if chunked else [width]
         stops = np.cumsum(sizes)[:-1]
         payloads = tuple(codec_payload.encode(part, bits)[1] for part in np.split(x_CHW, stops))
-    frame = messages.Frame(
+    frame = frames.Frame(
         seq=seq,
         width=width,
         bits=bits,
         codec=codec,
         deadline_ms=deadline_ms,
-        tables=messages.tables_prefix(bundle.tables.digest()),
+        tables=frames.tables_prefix(bundle.tables.digest()),
         payloads=payloads,
         back=back,
     )

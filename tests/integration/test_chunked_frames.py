@@ -17,7 +17,7 @@ from splitrt.codec.payload import Codec
 from splitrt.device.degrade import Degrade, Ladder
 from splitrt.errors import ConfigError, IntegrityError, SplitError
 from splitrt.netem import Netem, Shape
-from splitrt.rpc import messages, status
+from splitrt.rpc import frames, messages, status
 from splitrt.rpc.v1 import split_pb2 as pb
 
 UInt8 = npt.NDArray[np.uint8]
@@ -136,7 +136,7 @@ async def test_no_acknowledgement_of_a_server_breaks_a_client(photos: Bundle) ->
 
 
 def test_a_message_of_a_chunk_says_whether_the_chunk_goes_on() -> None:
-    frame = messages.Frame(
+    frame = frames.Frame(
         seq=300, width=4, bits=8, codec=Codec.PACKED, deadline_ms=9, tables=1, payloads=(b"a" * 10, b"b" * 7)
     )
     chunks = messages.chunks_to_wire(frame, most_bytes=4)

@@ -20,7 +20,7 @@ from splitrt.device.gate import GateRow
 from splitrt.errors import BundleError, LinkLost, ModelNotFound, SplitError
 from splitrt.manifest import parse_manifest, write_manifest
 from splitrt.rpc.channel import server_options
-from splitrt.rpc.messages import PROTOCOL
+from splitrt.rpc.frames import PROTOCOL
 from splitrt.rpc.v1 import split_pb2 as pb
 from splitrt.rpc.v1 import split_pb2_grpc
 

@@ -33,7 +33,7 @@ from splitrt.errors import (
     VersionMismatch,
     WidthUnsupported,
 )
-from splitrt.rpc import messages
+from splitrt.rpc import frames, messages
 from splitrt.rpc.v1 import split_pb2 as pb
 
 SEQ = 7
@@ -287,11 +287,11 @@ async def test_chunks_together_may_not_pass_the_cap(photos: Bundle) -> None:
 async def test_a_frame_in_the_slot_of_an_unfinished_one_ends_it(photos: Bundle) -> None:
     async with serving() as server, raw_stream(server.address, photos) as stream:
         await stream.say(*frame_messages(photos, 1, chunked=True)[:2])
-        await stream.say(*frame_messages(photos, 1 + messages.SLOTS, chunked=True))
+        await stream.say(*frame_messages(photos, 1 + frames.SLOTS, chunked=True))
         error = await stream.error(1)
         assert isinstance(error, DeadlineExceeded)
         result = await stream.result()
-        assert (result.seq, result.HasField("error")) == (1 + messages.SLOTS, False)
+        assert (result.seq, result.HasField("error")) == (1 + frames.SLOTS, False)
 
 
 async def test_a_device_that_says_goodbye_gets_every_answer(photos: Bundle) -> None:

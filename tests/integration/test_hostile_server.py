@@ -24,8 +24,9 @@ from splitrt.errors import BadFrame, LinkLost, SplitError
 from splitrt.policy.backoff import Pace
 from splitrt.policy.queue import InFlight
 from splitrt.rpc.channel import server_options
-from splitrt.rpc.messages import Frame, Limits, drain_to_wire, reply_to_wire, tables_prefix, welcome_to_wire
-from splitrt.rpc.messages import Reply as ReplyValue
+from splitrt.rpc.frames import Frame, Limits, tables_prefix
+from splitrt.rpc.frames import Reply as ReplyValue
+from splitrt.rpc.messages import drain_to_wire, reply_to_wire, welcome_to_wire
 from splitrt.rpc.v1 import split_pb2 as pb
 
 UInt8 = npt.NDArray[np.uint8]

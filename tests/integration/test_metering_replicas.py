@@ -12,7 +12,8 @@ from pydantic import SecretStr
 from splitrt.bundle import Bundle
 from splitrt.config import ServerConfig
 from splitrt.metrics import ServerMetrics
-from splitrt.rpc.messages import FrameStart, Reply, from_device
+from splitrt.rpc.frames import FrameStart, Reply
+from splitrt.rpc.messages import from_device
 from splitrt.server.catalogue import Catalogue
 from splitrt.server.engine import Embedded, Served
 from splitrt.server.fleet import Fleet

@@ -17,7 +17,7 @@ from splitrt.errors import Overloaded, RemoteFailure, SplitError
 from splitrt.metrics import DeviceMetrics, ServerMetrics
 from splitrt.metrics.frames import FULL, LATE
 from splitrt.metrics.registry import SECONDS
-from splitrt.rpc.messages import FrameStart, Hello, Reply
+from splitrt.rpc.frames import FrameStart, Hello, Reply
 from splitrt.server.gateway import Gateway
 from splitrt.server.serve import serve
 

@@ -14,7 +14,9 @@ from splitrt.codec import payload as codec_payload
 from splitrt.codec.payload import Codec
 from splitrt.errors import BadFrame, IntegrityError, InvalidInput, SplitError
 from splitrt.rpc import messages, status
-from splitrt.rpc.messages import (
+from splitrt.rpc.frames import (
+    MOST_BACK,
+    SLOTS,
     Drain,
     Frame,
     FrameChunk,
@@ -22,6 +24,9 @@ from splitrt.rpc.messages import (
     Hello,
     Limits,
     Reply,
+    tables_prefix,
+)
+from splitrt.rpc.messages import (
     drain_to_wire,
     frame_to_wire,
     from_device,
@@ -29,7 +34,6 @@ from splitrt.rpc.messages import (
     hello_to_wire,
     link_bytes,
     reply_to_wire,
-    tables_prefix,
     welcome_to_wire,
 )
 from splitrt.rpc.v1 import split_pb2 as pb
@@ -58,7 +62,7 @@ def frames() -> st.SearchStrategy[Frame]:
         deadline_ms=UINT32,
         tables=UINT32,
         payloads=st.tuples(st.binary(max_size=64)),
-        back=st.integers(1, messages.MOST_BACK),
+        back=st.integers(1, MOST_BACK),
     )
 
 
@@ -73,7 +77,7 @@ def test_a_frame_comes_back_as_it_was_sent(frame: Frame) -> None:
     payloads = [start.payload]
     for chunk in chunks:
         assert isinstance(chunk, FrameChunk)
-        assert chunk.slot == frame.seq % messages.SLOTS
+        assert chunk.slot == frame.seq % SLOTS
         payloads.append(chunk.payload)
     assert tuple(payloads) == frame.payloads
     assert start.chunks == len(frame.payloads)
@@ -93,7 +97,7 @@ def test_every_chunk_passes_its_own_checksum_and_under_another_number_fails(fram
         codec_payload.check(part.crc32c, crc(frame.seq))
         # Another frame of the same slot: only the checksum can tell them apart.
         with pytest.raises(IntegrityError):
-            codec_payload.check(part.crc32c, crc((frame.seq + messages.SLOTS) % 2**32))
+            codec_payload.check(part.crc32c, crc((frame.seq + SLOTS) % 2**32))
         with pytest.raises(IntegrityError):
             codec_payload.check(part.crc32c, crc(frame.seq, index + 1))
         with pytest.raises(IntegrityError):
@@ -137,7 +141,7 @@ def test_our_share_of_a_frame_stays_within_its_budget(
     bits=st.integers(1, 8),
     deadline_ms=st.integers(1, 16_383),
     size=st.integers(1, 16_300),
-    back=st.integers(1, messages.MOST_BACK),
+    back=st.integers(1, MOST_BACK),
 )
 def test_our_share_of_a_difference_stays_within_its_budget(
     seq: int, width: int, bits: int, deadline_ms: int, size: int, back: int

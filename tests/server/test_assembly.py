@@ -10,7 +10,7 @@ import pytest
 from splitrt.codec import payload as codec_payload
 from splitrt.codec.payload import Codec
 from splitrt.errors import BadFrame, DeadlineExceeded, IntegrityError
-from splitrt.rpc.messages import FrameChunk, FrameStart
+from splitrt.rpc.frames import FrameChunk, FrameStart
 from splitrt.server.assembly import PATIENCE, Assembly
 
 SEQ, WIDTH, BITS = 7, 4, 8
