@@ -260,7 +260,7 @@ CLAIMS: dict[str, Described] = {
         ),
     ),
     "width": Described(
-        asks="One encoder at several widths against one trained for each, CIFAR-10, five seeds.",
+        asks="One encoder at several widths against one trained for each, CIFAR-10, eight seeds.",
         command="splitrt bench width --data DATA",
         figures=(
             Figure(
