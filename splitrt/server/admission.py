@@ -95,8 +95,8 @@ class Admission:
             self._waiting[principal] = queue
 
     def oldest_s(self, now: float) -> float:
-        """For how long the frame has waited that has waited longest; 0 where none does. Any thread may ask."""
-        heads = [queue[0].work.arrived_at for queue in tuple(self._waiting.values()) if queue]
+        """For how long the frame has waited that has waited longest; 0 where none does."""
+        heads = [queue[0].work.arrived_at for queue in self._waiting.values() if queue]
         return max(0.0, now - min(heads)) if heads else 0.0
 
     def measured(self, frames: int, seconds: float) -> None:

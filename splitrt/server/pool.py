@@ -94,7 +94,8 @@ class EmbeddedPool:
         return len(self._admission)
 
     def oldest_s(self) -> float:
-        return self._admission.oldest_s(self._clock())
+        with self._lock:  # asked from a third thread, that of the metrics
+            return self._admission.oldest_s(self._clock())
 
     def wait_s(self) -> tuple[float, float]:
         """Until a frame that comes now would be answered, and of that what the frame itself takes the tail."""
