@@ -24,6 +24,7 @@ from splitrt.bench.degrading import simulate_degrading
 from splitrt.bench.gains import HINDSIGHT, KNOWING, calibration_error, degrading_figures, figures, gain, said, standings
 from splitrt.bench.oracle import oracle
 from splitrt.bench.players import Genie, Ours
+from splitrt.bench.pull import simulate_pull
 from splitrt.bench.report import Asked, Claim
 from splitrt.bench.rivals import Bola, Ewma, Fitting, Fixed, Gradient, HarmonicMean, Largest, Robust
 from splitrt.bench.simulation import Player, Present, Sent, World, simulate
@@ -70,7 +71,7 @@ def measure(asked: Asked) -> Claim:
         real = list(pool.map(row_of, bundled, itertools.repeat("B")))
     sureness = [one for row in rows for one in row.pop("sureness")]
     seeds = QUICK_SEEDS if asked.quick else SEEDS
-    wired = _on_the_wire(asked) if asked.real else []
+    wired, ran = _on_the_wire(asked) if asked.real else ([], "")
     summary = {
         **figures(rows),
         **degrading_figures(rows),
@@ -83,7 +84,7 @@ def measure(asked: Asked) -> Claim:
         **drills.slow_server(seeds),
         "bundle": asked.bundle,
         **{f"bundle_{key}": value for key, value in figures(real).items() if "worst" not in key},
-        **(wire.figures(wired) if wired else {}),
+        **(wire.figures(wired, ran) if wired else {}),
         "traces": len(played),
         "seconds_of_each": length_s,
     }
@@ -113,6 +114,7 @@ def row_of(cell: Cell, scenario: str) -> dict[str, Any]:
             accuracies["JPEG"] = simulate(photographs, Fixed(0), is_hedged=is_hedged).accuracy
     if scenario == "A":
         degrading = {key: simulate_degrading(world, acks_packets=acks) for key, acks in DEGRADING.items()}
+        degrading["pull"] = simulate_pull(world)
         more = {"sureness": sureness, "degrading": degrading}
     return {
         "scenario": scenario,
@@ -129,7 +131,7 @@ def row_of(cell: Cell, scenario: str) -> dict[str, Any]:
     }
 
 
-def _on_the_wire(asked: Asked) -> list[dict[str, Any]]:
+def _on_the_wire(asked: Asked) -> tuple[list[dict[str, Any]], str]:
     folder = _folder(asked)
     if folder is None:
         raise ConfigError("--real plays traces: give --traces or --data")

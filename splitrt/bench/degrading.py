@@ -33,6 +33,15 @@ def simulate_degrading(world: World, *, acks_packets: bool) -> float:
     return float(np.mean(run.value_K))
 
 
+def pieces_of(world: World, frame: int, chunk: int) -> list[int]:
+    """Bytes on the link of each piece of a frame's chunk."""
+    payloads = [choice.link_bytes - FRAMING_BYTES for choice in world.choices]
+    own = payloads[chunk] - (payloads[chunk - 1] if chunk else 0)
+    left = max(1, round(own * world.size_K[frame]))
+    full, rest = divmod(left, PACKET_BYTES - PIECE_FRAMING_BYTES)
+    return [PACKET_BYTES] * full + ([rest + PIECE_FRAMING_BYTES] if rest else [])
+
+
 class _Run:
     def __init__(self, world: World, *, acks_packets: bool) -> None:
         self.world, self.acks_packets = world, acks_packets
@@ -59,10 +68,10 @@ class _Run:
         if what == "ready":
             if chunk == 0:
                 self.queue.add(frame, now, self._deadline(frame))
-                chunks = [self._pieces(frame, k) for k in range(len(self.accuracies))]
+                chunks = [pieces_of(self.world, frame, k) for k in range(len(self.accuracies))]
                 self._sizes[frame] = [size for pieces in chunks for size in pieces]
                 self._ends[frame] = [total - 1 for total in itertools.accumulate(map(len, chunks))]
-            self.queue.append(frame, self._pieces(frame, chunk))
+            self.queue.append(frame, pieces_of(self.world, frame, chunk))
         elif what == "acked":
             self.queue.acked(frame, now)
         elif what == "served":
@@ -119,14 +128,6 @@ class _Run:
             self._at(replied_at, "served", frame)
             if replied_at <= self._deadline(frame):
                 self.value_K[frame] = max(self.value_K[frame], self.accuracies[chunk])
-
-    def _pieces(self, frame: int, chunk: int) -> list[int]:
-        """Bytes of each piece on the link."""
-        payloads = [choice.link_bytes - FRAMING_BYTES for choice in self.world.choices]
-        own = payloads[chunk] - (payloads[chunk - 1] if chunk else 0)
-        left = max(1, round(own * self.world.size_K[frame]))
-        full, rest = divmod(left, PACKET_BYTES - PIECE_FRAMING_BYTES)
-        return [PACKET_BYTES] * full + ([rest + PIECE_FRAMING_BYTES] if rest else [])
 
     def _deadline(self, frame: int) -> float:
         return self.world.captured_K[frame] + self.world.deadline_s

@@ -22,6 +22,7 @@ KNOWING = (OURS, GENIE, CAUSAL)  # all others are baselines
 HINDSIGHT = "best fixed in hindsight"  # no baseline that anyone could run
 ENDINGS = {"hedged": "", "unhedged": "_unhedged"}  # of the summary's keys
 RESAMPLES, BINS, SEED = 2_000, 10, 0
+WORST = 5  # cells listed
 
 
 def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -44,7 +45,9 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             f"margin_best_baseline{ending}_interval": interval(rows, how, OURS, best),
             f"margin_hindsight{ending}": gains[OURS] - gains[HINDSIGHT],
             f"margin_hindsight{ending}_interval": interval(rows, how, OURS, HINDSIGHT),
-            f"worst_cell{ending}": worst(rows, how),
+            f"worst_cell{ending}": worst(rows, how)[0],
+            f"worst_cells{ending}": worst(rows, how),
+            f"cells_behind{ending}": sum(behind(row, how) < 0 for row in rows),
         }
     return found
 
@@ -59,6 +62,7 @@ def degrading_figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             f"gain_degrading{ending}_interval": interval(rows, "degrading", key),
             f"genie_share_degrading{ending}": gain(rows, "degrading", key) / genie,
         }
+    found["gain_degrading_pull"] = gain(rows, "degrading", "pull")
     ahead = [row["degrading"]["packets"] - row["hedged"][OURS] for row in rows]
     worst_row = rows[int(np.argmin(ahead))]
     return found | {
@@ -102,12 +106,24 @@ def mean_of(rows: Sequence[dict[str, Any]], how: str, name: str) -> float:
     return float(np.mean([row[how][name] for row in rows]))
 
 
-def worst(rows: Sequence[dict[str, Any]], how: str) -> dict[str, Any]:
-    """The cell that lies furthest below the better of the best fixed width in hindsight and always local."""
-    behind = [row[how][OURS] - max(row[how][HINDSIGHT], row["local"]) for row in rows]
-    place = int(np.argmin(behind))
-    row = rows[place]
-    return {"trace": row["trace"], "deadline_ms": row["deadline_ms"], "accuracy_ahead": behind[place]}
+def worst(rows: Sequence[dict[str, Any]], how: str) -> list[dict[str, Any]]:
+    """The cells furthest below the better of the best fixed width in hindsight and always local, the worst first."""
+    return [
+        {
+            "trace": row["trace"],
+            "deadline_ms": row["deadline_ms"],
+            "accuracy_ahead": behind(row, how),
+            "accuracy": row[how][OURS],
+            "genie": row[how][GENIE],
+            "oracle": row["oracle"],
+        }
+        for row in sorted(rows, key=lambda row: behind(row, how))[:WORST]
+    ]
+
+
+def behind(row: dict[str, Any], how: str) -> float:
+    """How far ours lies above what nobody could choose beforehand; negative: below."""
+    return float(row[how][OURS] - max(row[how][HINDSIGHT], row["local"]))
 
 
 def interval(rows: Sequence[dict[str, Any]], how: str, name: str, less: str | None = None) -> list[float]:

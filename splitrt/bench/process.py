@@ -20,17 +20,28 @@ class Started:
 
 
 @asynccontextmanager
-async def server_process(bundles: Sequence[str], *options: str) -> AsyncIterator[str]:
-    """`splitrt serve` on a free port of this machine; gives its address. Raises RemoteFailure with its last words."""
-    async with started(bundles, *options) as server:
+async def server_process(
+    bundles: Sequence[str], *options: str, host: str = "127.0.0.1", inside: Sequence[str] = ()
+) -> AsyncIterator[str]:
+    """`splitrt serve` on a free port of this machine; gives its address. Raises RemoteFailure with its last words.
+
+    inside: words before its command, of a network namespace for one.
+    """
+    async with started(bundles, *options, host=host, inside=inside) as server:
         yield server.address
 
 
 @asynccontextmanager
-async def started(bundles: Sequence[str], *options: str, start_s: float = START_S) -> AsyncIterator[Started]:
+async def started(
+    bundles: Sequence[str],
+    *options: str,
+    start_s: float = START_S,
+    host: str = "127.0.0.1",
+    inside: Sequence[str] = (),
+) -> AsyncIterator[Started]:
     """The same, with its process. start_s: how long it may take."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "splitrt", "serve", *bundles, "--listen", "127.0.0.1:0", *options,
+        *inside, sys.executable, "-m", "splitrt", "serve", *bundles, "--listen", f"{host}:0", *options,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

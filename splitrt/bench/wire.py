@@ -4,8 +4,9 @@ simulator says of the same trace, sizes and times.
     splitrt bench control --real
 
 Whole frames and frames that degrade, each alone on the link. The simulator is given what was measured: the bundle's
-sizes, the head's and the server's time. The link is the emulated one: bytes are paced
-between two TCP connections over the loopback, so that windows and losses of a real way are not in it.
+sizes, the head's and the server's time. Two links play each trace, one after the other: the emulated one paces bytes
+between two TCP connections over the loopback, without the windows and losses of a real way; where the host lets us,
+packets of the kernel's own TCP are held between two namespaces (`splitrt.netem.tunnel`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ from splitrt.device.connect import connect_async
 from splitrt.device.result import Result
 from splitrt.errors import ConfigError
 from splitrt.netem import Netem, Shape, Trace
+from splitrt.netem.tunnel import Tunnel
 from splitrt.policy.decision import Choice
 
 DEADLINE_S, FPS = 0.15, 20.0
@@ -54,34 +57,79 @@ class Streamed:
     late: int  # results after their deadline and what is promised beyond it
 
 
-async def compare(folder: Path, *, quick: bool) -> list[dict[str, Any]]:
-    """A row a trace and link, with measured and simulated gains of both kinds of frames."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A server behind a link that plays a trace."""
+
+    address: str
+    restart_trace: Callable[[], None]
+
+
+@asynccontextmanager
+async def _emulated(bundle: Bundle, shape: Shape) -> AsyncIterator[Link]:
+    async with server_process([str(bundle.folder)]) as server, Netem(to=server, shape=shape) as link:
+        yield Link(address=link.address, restart_trace=link.restart_trace)
+
+
+@asynccontextmanager
+async def _kernel(bundle: Bundle, shape: Shape) -> AsyncIterator[Link]:
+    async with (
+        Tunnel(shape) as link,
+        server_process([str(bundle.folder)], host=link.address, inside=link.inside) as server,
+    ):
+        yield Link(address=server, restart_trace=link.restart_trace)
+
+
+LINKS: dict[str, Callable[[Bundle, Shape], AbstractAsyncContextManager[Link]]] = {
+    "emulated": _emulated,
+    "kernel": _kernel,
+}  # fmt: skip
+FIGURES = {"emulated": "real", "kernel": "kernel"}  # what each link's begin with
+
+
+async def compare(folder: Path, *, quick: bool) -> tuple[list[dict[str, Any]], str]:
+    """A row a trace and link, with measured and simulated gains of both kinds of frames; and which links ran."""
     count, length_s = (QUICK_TRACES, QUICK_LENGTH_S) if quick else (TRACES, LENGTH_S)
     played = [trace for file in sorted(folder.rglob("*.csv")) if (trace := _uplink(file)) is not None]
     if not played:
         raise ConfigError(f"--real needs traces that measure the uplink, {folder} has none")
+    links, ran = await _possible()
     rows = []
     with tempfile.TemporaryDirectory() as made:
         bundle = await asyncio.to_thread(make_laddered, Path(made))
-        async with server_process([str(bundle.folder)]) as server:
-            for trace in played[:: max(1, len(played) // count)][:count]:
-                runs = {how: await _stream(server, bundle, trace, length_s, is_on) for how, is_on in HOWS.items()}
-                rows.append(_row(bundle, trace, length_s, runs))
-    return rows
+        for trace in played[:: max(1, len(played) // count)][:count]:
+            for link in links:
+                runs = {how: await _stream(link, bundle, trace, length_s, is_on) for how, is_on in HOWS.items()}
+                rows.append({"link": link, **_row(bundle, trace, length_s, runs)})
+    return rows, ran
 
 
-def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Pooled over traces: measured gains, simulated ones, and how far they lie apart."""
-    to_gain = sum(row["oracle"] - LOCAL_ACCURACY for row in rows)
-    found: dict[str, Any] = {}
-    for how in HOWS:
-        for what in ("real", "simulated"):
-            found[f"{what}_gain_{how}"] = sum(row[what][how] - LOCAL_ACCURACY for row in rows) / to_gain
-        found[f"real_minus_simulated_{how}"] = found[f"real_gain_{how}"] - found[f"simulated_gain_{how}"]
-    found["real_minus_simulated"] = found["real_minus_simulated_whole"]
-    found["real_late"] = sum(row["late"] for row in rows)
-    found["real_link"] = "emulated"
-    return found
+async def _possible() -> tuple[list[str], str]:
+    """The links that this host has, and in words why not the other."""
+    try:
+        async with Tunnel(Shape()):
+            return list(LINKS), "emulated; kernel TCP in a namespace"
+    except ConfigError as error:
+        return ["emulated"], f"emulated; not kernel TCP: {error}"
+
+
+def figures(rows: Sequence[dict[str, Any]], ran: str) -> dict[str, Any]:
+    """Pooled over traces, link by link: measured gains, simulated ones, and how far they lie apart."""
+    found: dict[str, Any] = {"real_link": ran}
+    for link in sorted({row["link"] for row in rows}):
+        some, begin = [row for row in rows if row["link"] == link], FIGURES[link]
+        to_gain = sum(row["oracle"] - LOCAL_ACCURACY for row in some)
+        for how in HOWS:
+            real, simulated = (
+                sum(row[what][how] - LOCAL_ACCURACY for row in some) / to_gain for what in ("real", "simulated")
+            )
+            found |= {
+                f"{begin}_gain_{how}": real,
+                f"{begin}_simulated_gain_{how}": simulated,
+                f"{begin}_minus_simulated_{how}": real - simulated,
+            }
+        found[f"{begin}_late"] = sum(row["late"] for row in some)
+    return found | {"real_minus_simulated": found["real_minus_simulated_whole"]}
 
 
 def _uplink(file: Path) -> Trace | None:
@@ -92,11 +140,11 @@ def _uplink(file: Path) -> Trace | None:
     return replace(trace, down_mbps=None, source=file.stem) if trace.measures("up") else None
 
 
-async def _stream(server: str, bundle: Bundle, trace: Trace, length_s: float, is_degrading: bool) -> Streamed:
+async def _stream(name: str, bundle: Bundle, trace: Trace, length_s: float, is_degrading: bool) -> Streamed:
     shape = Shape(trace=trace, down_mbit=DOWN_MBIT, rtt_ms=1e3 * ROUND_TRIP_S)
     frames = noise(FRAMES)
     async with (
-        Netem(to=server, shape=shape) as link,
+        LINKS[name](bundle, shape) as link,
         connect_async(
             link.address,
             bundle=str(bundle.folder),

@@ -27,7 +27,11 @@ def bench(
     ] = None,
     real: Annotated[
         bool,
-        typer.Option("--real", help="For control: the same over the emulated link, client, server and bundle real."),
+        typer.Option(
+            "--real",
+            help="For control: the same with real client, server and bundle, over a link that plays the traces; "
+            "as root under the kernel's own TCP, too.",
+        ),
     ] = False,
     litserve_python: Annotated[
         Path | None, typer.Option(help="For serve: a Python that has LitServe and splitrt, to measure it as well.")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,8 @@ from splitrt.errors import (
     LinkLost,
     SplitError,
 )
+from splitrt.policy.backoff import PLAIN, Pace
+from splitrt.policy.queue import InFlight, Unanswered
 from splitrt.rpc.rounds import Opened, Opening, Round, Verdict
 from splitrt.rpc.speculation import from_verifier, link_bytes, open_stub, opening_to_wire, round_to_wire
 
@@ -29,11 +32,21 @@ MOST_ARRIVED = 1024  # verdicts that nobody took: more are a server's fault, and
 
 class GrpcVerifierLink:
     def __init__(
-        self, config: ClientConfig, opening: Opening, channels: Channels | None = None, seed: int | None = None
+        self,
+        config: ClientConfig,
+        opening: Opening,
+        channels: Channels | None = None,
+        seed: int | None = None,
+        pace: Callable[[InFlight], Pace] = lambda in_flight: PLAIN,
     ) -> None:
-        """channels: where a connection comes from, and goes to when the text is over; None: one of its own."""
+        """channels: where a connection comes from, and goes to when the text is over; None: one of its own. pace: of
+        coming back, by what was on its way when the connection ended.
+        """
         self._config, self._opening, self._channels = config, opening, channels
-        self._connections = Connections(config.servers, self._connect, self._ended, seed)
+        self._connections = Connections(
+            config.servers, self._connect, self._ended, seed, lambda: pace(self._in_flight())
+        )
+        self._unanswered: deque[Unanswered] = deque()  # the connection's, oldest first
         self._outgoing: asyncio.Queue[Round] = asyncio.Queue()
         self._arrived: deque[Verdict] = deque(maxlen=MOST_ARRIVED)
         self._stirred = asyncio.Event()
@@ -65,7 +78,9 @@ class GrpcVerifierLink:
     def send(self, one: Round) -> int:
         """Hand a round to the connection that is up; the bytes that it takes on the link."""
         self._outgoing.put_nowait(one)
-        return link_bytes(round_to_wire(one))
+        size_bytes = link_bytes(round_to_wire(one))
+        self._unanswered.append(Unanswered(link_bytes=size_bytes, sent_at=asyncio.get_running_loop().time()))
+        return size_bytes
 
     def take(self) -> Verdict | None:
         """The oldest verdict that arrived and was not taken."""
@@ -88,8 +103,12 @@ class GrpcVerifierLink:
         """What happened so far was seen."""
         self._stirred.clear()
 
+    def _in_flight(self) -> InFlight:
+        return InFlight(at=asyncio.get_running_loop().time(), frames=tuple(self._unanswered))
+
     def _ended(self, server: str, error: SplitError | None, was_up: bool) -> None:
         self.opened = None
+        self._unanswered.clear()
         self._stirred.set()
 
     async def _connect(self, server: str) -> None:
@@ -106,6 +125,7 @@ class GrpcVerifierLink:
                     raise BadFrame(f"{server} must begin with an opened", reason="hello")
                 while not self._outgoing.empty():
                     self._outgoing.get_nowait()
+                self._unanswered.clear()
                 self.opened = opened
                 self._connections.came_up(server)
                 self._stirred.set()
@@ -126,6 +146,8 @@ class GrpcVerifierLink:
             while True:
                 verdict = self._read(await call.read(), server)
                 if isinstance(verdict, Verdict):
+                    if self._unanswered:
+                        self._unanswered.popleft()
                     self._arrived.append(verdict)
                     self._stirred.set()
         finally:

@@ -23,6 +23,7 @@ from splitrt.language.moa import MoaDrafter
 from splitrt.language.sampling import Sampling
 from splitrt.language.text import Stop
 from splitrt.metrics import TextMetrics
+from splitrt.policy.backoff import pace_of
 from splitrt.policy.modes import Mode
 
 DRAFTERS = ("model", "moa", "lookup")
@@ -106,7 +107,9 @@ class LanguageClient:
             self.tokenizer,
             self._drafter(),
             wish,
-            lambda opening: GrpcVerifierLink(self.config, opening, self.channels),
+            lambda opening: GrpcVerifierLink(
+                self.config, opening, self.channels, pace=partial(pace_of, self.pace.estimate)
+            ),
             self.config.connect_timeout_s,
             self.pace,
         )

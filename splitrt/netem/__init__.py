@@ -1,4 +1,7 @@
-"""A userspace TCP link emulator: a trace, a shape made of it, and a proxy that obeys the shape."""
+"""A userspace link emulator: a trace, a shape made of it, and a proxy that obeys the shape.
+
+The tunnel, which obeys it under the kernel's own TCP, needs Linux and root and is imported by its own name.
+"""
 
 from splitrt.netem.proxy import Netem
 from splitrt.netem.shape import Shape

@@ -19,7 +19,8 @@ from functools import partial
 from typing import Self
 
 from splitrt.netem import sockets
-from splitrt.netem.shape import Pipe, Shape
+from splitrt.netem.playback import Playback
+from splitrt.netem.shape import Shape
 from splitrt.netem.sockets import Connection
 from splitrt.netem.trace import Direction
 
@@ -58,9 +59,7 @@ class Netem:
         self.broken = 0  # of those, ended by a socket's error: reset, or a server not there
         self._to, self._listen = to, listen
         self._clock = clock
-        shape = Shape() if shape is None else shape
-        self._pipes: dict[Direction, Pipe] = {"up": Pipe(shape, "up"), "down": Pipe(shape, "down")}
-        self._zero_s = 0.0
+        self._link = Playback(Shape() if shape is None else shape, clock)
         self._mode = Mode.FLOW
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -84,7 +83,7 @@ class Netem:
     async def start(self) -> None:
         server = await sockets.resolve(self._to, "netem.to")
         self._listener = sockets.bind(await sockets.resolve(self._listen, "netem.listen"), "netem.listen")
-        self._zero_s = self._clock()
+        self._link.restart()
         self._runner = asyncio.create_task(self._accept(self._listener, server), name="netem")
 
     async def close(self) -> None:
@@ -99,10 +98,7 @@ class Netem:
 
     def restart_trace(self) -> None:
         """The trace's time zero is now. Bytes already in the link keep the arrival they were given."""
-        by_s = self._now_s()
-        self._zero_s += by_s
-        for pipe in self._pipes.values():
-            pipe.rebase(by_s)
+        self._link.restart()
 
     def stall(self) -> None:
         """Hold the bytes of both directions; connections stay. What is held leaves at `resume`."""
@@ -169,8 +165,8 @@ class Netem:
 
     async def _carry(self, connection: Connection, server: tuple[str, int]) -> None:
         try:
-            await self._until(self._due_s("up", CONTROL_BYTES))  # SYN
-            await self._until(self._due_s("down", CONTROL_BYTES))  # SYN-ACK
+            await self._until(self._link.due_s("up", CONTROL_BYTES))  # SYN
+            await self._until(self._link.due_s("down", CONTROL_BYTES))  # SYN-ACK
             if self._mode is Mode.HALF_OPEN:
                 connection.has_hole = True
                 while await asyncio.get_running_loop().sock_recv(connection.client, PIECE_BYTES):
@@ -189,14 +185,14 @@ class Netem:
             connection.reset_on_close()
 
     async def _read(self, source: socket.socket, direction: Direction, pieces: _Pieces) -> None:
-        loop, pipe = asyncio.get_running_loop(), self._pipes[direction]
+        loop, link = asyncio.get_running_loop(), self._link
         piece = b"more"
         while piece:
             await self._flowing.wait()
-            while (wait_s := pipe.room_at(now_s := self._now_s()) - now_s) > 0:
+            while (wait_s := link.wait_s(direction)) > 0:
                 await asyncio.sleep(wait_s)
             piece = await loop.sock_recv(source, PIECE_BYTES)
-            await pieces.put((self._due_s(direction, len(piece) or CONTROL_BYTES), piece))
+            await pieces.put((link.due_s(direction, len(piece) or CONTROL_BYTES), piece))
             await asyncio.sleep(0)  # connections take turns: a full socket would never yield
 
     async def _write(self, connection: Connection, sink: socket.socket, direction: Direction, pieces: _Pieces) -> None:
@@ -214,14 +210,6 @@ class Netem:
                 await loop.sock_sendall(sink, piece)
                 self.up_bytes += len(piece) if direction == "up" else 0
                 self.down_bytes += len(piece) if direction == "down" else 0
-
-    def _now_s(self) -> float:
-        """Seconds since the trace began."""
-        return self._clock() - self._zero_s
-
-    def _due_s(self, direction: Direction, piece_bytes: int) -> float:
-        """Queue a piece in the link; when it arrives, on the clock."""
-        return self._pipes[direction].schedule(self._now_s(), piece_bytes) + self._zero_s
 
     async def _until(self, due_s: float) -> None:
         await self._flowing.wait()

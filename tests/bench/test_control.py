@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from splitrt.bench import control, drills, gains
+from splitrt.bench import control, drills, gains, wire
 from splitrt.bench.degrading import simulate_degrading
 from splitrt.bench.oracle import oracle
 from splitrt.bench.packets import PACKET_BYTES, Packets, expand, packets_of
 from splitrt.bench.players import Genie, Ours
+from splitrt.bench.pull import simulate_pull
 from splitrt.bench.report import Asked
 from splitrt.bench.rivals import Fixed
 from splitrt.bench.simulation import FRAMING_BYTES, Present, Sent, Ways, World, simulate, world_of
@@ -88,6 +89,37 @@ def test_knowing_the_present_is_no_worse_on_the_mean_and_ours_is_better_than_not
             for kind in (Ours, Genie)
         )
         assert LOCAL_ACCURACY < ours <= genie + 0.002
+
+
+def test_nobody_who_commits_beforehand_gains_what_a_link_that_asks_does(made: list[Cell]) -> None:
+    for cell in made[::3]:
+        committed = simulate_degrading(cell.world, acks_packets=True)
+        assert LOCAL_ACCURACY < committed <= simulate_pull(cell.world) + 0.001
+
+
+def test_the_worst_cells_are_those_behind_what_one_width_would_have_gained(made: list[Cell]) -> None:
+    rows = [control.row_of(cell, "B") for cell in made[:4]]
+    found = gains.worst(rows, "hedged")
+    assert [one["accuracy_ahead"] for one in found] == sorted(gains.behind(row, "hedged") for row in rows)
+
+
+def test_each_link_of_the_wire_is_told_apart() -> None:
+    rows = [
+        {
+            "link": link,
+            "oracle": 0.75,
+            "real": {"whole": real, "degrading": 0.75},
+            "simulated": {"whole": 0.75, "degrading": 0.75},
+            "late": 0,
+        }
+        for link, real in (("emulated", 0.65), ("kernel", 0.7))
+    ]
+    both = wire.figures(rows, "both")
+    assert (both["real_gain_whole"], both["kernel_gain_whole"]) == pytest.approx((0.5, 0.75))
+    assert (both["real_minus_simulated"], both["kernel_minus_simulated_whole"]) == pytest.approx((-0.5, -0.25))
+    one = wire.figures(rows[:1], "one")
+    assert one["real_link"] == "one"
+    assert "kernel_gain_whole" not in one
 
 
 def test_always_local_gains_nothing(made: list[Cell]) -> None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner  # noqa: E402
 from splitrt.cli import app  # noqa: E402
 from splitrt.config import ClientConfig, ServerConfig  # noqa: E402
 from splitrt.device.events import Confirm, Done, Retract, Token  # noqa: E402
+from splitrt.device.grpc_verifier import GrpcVerifierLink  # noqa: E402
 from splitrt.device.language import LanguageClient, connect_language  # noqa: E402
 from splitrt.errors import BadFrame, BundleError, InvalidInput, LinkLost, ModelNotFound, VersionMismatch  # noqa: E402
 from splitrt.language.bundle import LanguageBundle, load_language, make_language  # noqa: E402
@@ -30,6 +31,8 @@ from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.text import Stop, Text  # noqa: E402
 from splitrt.netem import Netem  # noqa: E402
 from splitrt.netem.shape import Shape  # noqa: E402
+from splitrt.policy.backoff import Pace  # noqa: E402
+from splitrt.policy.queue import InFlight  # noqa: E402
 from splitrt.rpc import speculation  # noqa: E402
 from splitrt.rpc.rounds import Opening, Round, Verdict  # noqa: E402
 from splitrt.rpc.v1 import speculate_pb2 as pb  # noqa: E402
@@ -308,9 +311,8 @@ async def test_another_tokenizer_or_bundle_is_refused_with_both_sides_shown(
             await anext(LanguageClient(bundle, ClientConfig(servers=(server.address,))).generate([1] * 160))
 
 
-@asynccontextmanager
-async def raw_stream(server: RunningServer, bundle: LanguageBundle) -> AsyncIterator[Any]:
-    opening = Opening(
+def opening_for(bundle: LanguageBundle) -> Opening:
+    return Opening(
         bundle="tiny",
         version="1",
         bundle_digest=bundle.digest,
@@ -319,9 +321,36 @@ async def raw_stream(server: RunningServer, bundle: LanguageBundle) -> AsyncIter
         session=bytes(16),
         sampling=Sampling(),
     )
+
+
+async def test_coming_back_is_paced_by_the_rounds_that_were_on_their_way(bundle: LanguageBundle) -> None:
+    prompt = tuple(bundle.tokenizer().encode(PROMPT))
+    one = Round(round=1, base=len(prompt), base_hash=prefix_hash(prompt), start=0, prefix=prompt)
+    asked: asyncio.Queue[InFlight] = asyncio.Queue()
+
+    def pace(in_flight: InFlight) -> Pace:
+        asked.put_nowait(in_flight)
+        return Pace()
+
+    async with serving(bundle) as server, Netem(to=server.address) as link:
+        config = ClientConfig(servers=(link.address,))
+        async with GrpcVerifierLink(config, opening_for(bundle), pace=pace) as verifier, asyncio.timeout(10):
+            while verifier.opened is None:
+                await verifier.wait(1.0)
+            verifier.send(one)
+            while verifier.take() is None:
+                await verifier.wait(1.0)
+            link.stall()
+            sent_bytes = verifier.send(replace(one, round=2))
+            link.cut()
+            assert [flight.link_bytes for flight in (await asked.get()).frames] == [sent_bytes]
+
+
+@asynccontextmanager
+async def raw_stream(server: RunningServer, bundle: LanguageBundle) -> AsyncIterator[Any]:
     async with grpc.aio.insecure_channel(server.address) as channel:
         call = pb_grpc.SpeculateStub(channel).Generate()  # type: ignore[no-untyped-call]
-        await call.write(speculation.opening_to_wire(opening))
+        await call.write(speculation.opening_to_wire(opening_for(bundle)))
         assert (await call.read()).WhichOneof("body") == "opened"
         yield call
 
