@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +24,8 @@ from splitrt.rpc.describe import BundleInfo, Described, describe_request, descri
 from splitrt.rpc.service import open_stub
 
 MAX_HEAD_BYTES = 512 << 20
+
+log = logging.getLogger(__name__)
 
 
 class Listing(Protocol):
@@ -78,24 +82,31 @@ async def fetch_head(config: ClientConfig, server: str, into: Path) -> Path:
 
 
 async def found_or_fetched(config: ClientConfig, kind: Kind[B]) -> B:
-    """This machine's bundle of that name, else fetched from the first server that has it.
+    """This machine's bundle of that name, else fetched from the first server that has it, else as it was fetched
+    before: a device that starts while its network is down answers alone.
 
-    Raises ModelNotFound where neither has it, BundleError where what came is not what its digest says,
+    Raises ModelNotFound where none has it, BundleError where what came is not what its digest says,
     Unauthenticated where a server asks for another token.
     """
     try:
         return kind.find(config)
     except ModelNotFound as error:
         missing = error
-    problems = []
+    problems: list[SplitError] = []
     for server in config.servers:
         try:
             return kind.load(await fetch(config, server, fetched_folder(config), kind))
         except (BundleError, Unauthenticated):
             raise
         except SplitError as error:
-            problems.append(str(error))
-    raise ModelNotFound(f"{missing}; and no server gave it: {'; '.join(problems)}")
+            problems.append(error)
+    said = "; ".join(map(str, problems))
+    if all(isinstance(problem, LinkLost) for problem in problems):  # a server that was reached would know better
+        with suppress(ModelNotFound):
+            found = kind.find(config.model_copy(update={"bundles_dir": fetched_folder(config)}))
+            log.warning("%s is taken as it was fetched before, for no server gave it: %s", found.name, said)
+            return found
+    raise ModelNotFound(f"{missing}; and no server gave it: {said}")
 
 
 def fetched_folder(config: ClientConfig) -> Path:

@@ -114,6 +114,22 @@ async def test_a_fetched_head_is_not_fetched_again(holiday: Bundle, tmp_path: Pa
         assert (await client.infer(frame_HWC)).source in ("exit", "fallback")
 
 
+async def test_a_device_that_starts_without_its_network_takes_what_it_fetched_before(
+    holiday: Bundle, tmp_path: Path, frame_HWC: UInt8, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    async with serving(bundles=(NAME,), bundles_dir=holiday.folder.parent) as server:
+        async with splitrt.connect_async(server.address, bundle=NAME) as client:
+            assert not client.bundle.has_tail
+    async with serving() as other:
+        with pytest.raises(ModelNotFound, match=r"serves photos, wanted 'holiday'"):
+            async with splitrt.connect_async(other.address, bundle=NAME):
+                pass
+    async with splitrt.connect_async(server.address, bundle=NAME, deadline_ms=10_000, connect_timeout_s=0.1) as client:
+        assert client.bundle.digest == holiday.digest
+        assert (await client.infer(frame_HWC)).source in ("exit", "fallback")
+
+
 async def test_a_bundle_that_no_server_has_is_not_found_by_name(tmp_path: Path) -> None:
     async with serving() as server:
         with pytest.raises(ModelNotFound, match=r"serves photos, wanted 'holiday'"):
