@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import AsyncExitStack, suppress
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from types import AsyncGeneratorType, TracebackType
+from typing import Any, Self, TypeVar, cast
 
 from splitrt.bundle import Bundle
 from splitrt.device.client import AsyncClient
@@ -18,6 +18,7 @@ from splitrt.errors import ClientClosed
 from splitrt.metrics import DeviceMetrics
 
 T = TypeVar("T")
+Results = AsyncGeneratorType[Result, None]
 
 LAST_WORDS_S = 0.1  # of calls under way when the client closes; one that waits for a camera has none
 
@@ -57,7 +58,7 @@ class Client:
 
     def stream(self, source: Iterable[Any], fps: float | None = None) -> Iterator[Result]:
         """Results in order of capture; see AsyncClient.stream."""
-        results: AsyncIterator[Result] = self._client.stream(source, fps)
+        results = cast("Results", self._client.stream(source, fps))
         try:
             while True:
                 try:
@@ -66,7 +67,7 @@ class Client:
                     return
         finally:
             with suppress(ClientClosed):
-                self._call(results.aclose())  # type: ignore[attr-defined]
+                self._call(_close(results))
 
     def close(self) -> None:
         """End what is under way with ClientClosed, then the link and the thread. Twice is once."""
@@ -112,14 +113,23 @@ class Client:
         raise ClientClosed("the client is closed")
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        future = self._start(work)
         try:
-            return self._start(work).result()
+            return future.result()
         except CancelledError:
             raise ClientClosed("the client was closed meanwhile") from None
+        finally:
+            future.cancel()  # of use where the caller was interrupted: nobody waits for it any more
 
 
-async def _next(results: AsyncIterator[Result]) -> Result:
+async def _next(results: Results) -> Result:
     return await anext(results)
+
+
+async def _close(results: Results) -> None:
+    while results.ag_running:  # one whose reader was interrupted is still on its way out
+        await asyncio.sleep(0.001)
+    await results.aclose()
 
 
 def connect(
