@@ -65,8 +65,9 @@ class Front(Generic[T]):
         """read: the stream's first message, None where that is no opening. An error ends the call with its status."""
         stream: TextStream[T] | None = None
         try:
-            principal = self._admit(context)
+            principal = self._principal(context)
             opening = await self._opening(read)
+            self._admit()
             target = self._find(opening)
             with self._uses.of(target.bundle.name), self.metrics.text_streams.track_inprogress():
                 stream = TextStream(target, (principal, opening.session), opening)
@@ -79,13 +80,12 @@ class Front(Generic[T]):
             unread = f"verdicts must be read within {UNREAD_S:g} s"
             await status.abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
-    def _admit(self, context: Any) -> str:
-        principal = self._principal(context)
+    def _admit(self) -> None:
+        """With nothing awaited until the stream is counted: calls that wait for their opening are not."""
         if self._is_draining():
             raise ServerDraining("the server is draining and takes no new streams")
         if len(self._uses) >= (most := self._settings().max_streams):
             raise Overloaded(f"at most {most} streams may be open", retry_after_ms=1_000, reason="streams")
-        return principal
 
     async def _opening(self, read: Callable[[], Awaitable[Opening | None]]) -> Opening:
         seconds = self._settings().hello_timeout_s

@@ -66,7 +66,7 @@ class Gateway:
         """A session for this hello; `close` it. Raises a SplitError that names what was wanted."""
         if self.draining.is_set():
             raise ServerDraining("the server is draining and takes no new streams")
-        if len(self._sessions) >= self.config.max_streams:
+        if len(self.catalogue.uses) >= self.config.max_streams:  # streams of texts among them
             raise Overloaded(
                 f"at most {self.config.max_streams} streams may be open", retry_after_ms=1_000, reason="streams"
             )
