@@ -100,9 +100,11 @@ class Admission:
         return max(0.0, now - min(heads)) if heads else 0.0
 
     def measured(self, frames: int, seconds: float) -> None:
-        """Learn from a batch that ran."""
-        each = seconds / frames
+        """Learn from a batch that ran. frames: that came to the tail; 0 teaches nothing."""
         self._free_at = 0.0
+        if not frames:
+            return
+        each = seconds / frames
         if not self.frame_s:
             self.frame_s = each
             return

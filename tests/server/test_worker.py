@@ -235,6 +235,29 @@ async def test_a_tail_that_fails_names_a_request_and_nothing_of_its_inside(devic
     assert again.error is None
 
 
+async def test_payloads_that_do_not_decode_teach_nothing_about_how_long_frames_take(
+    device: Device, frame_HWC: UInt8
+) -> None:
+    names: list[str] = []
+
+    class Takes5ms(Slow):
+        def run(self, z_BZHW: Float32, place_B: Int64) -> Float32:
+            names.append(threading.current_thread().name)
+            time.sleep(0.005)
+            return super().run(z_BZHW, place_B)
+
+    tail = Takes5ms()
+    tail.go.set()
+    sound = work(device, frame_HWC, 8, 4)
+    async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
+        await pool.submit(sound)
+        for _ in range(80):
+            assert isinstance((await pool.submit(replace(sound, payloads=(b"xx",)))).error, BadFrame)
+        assert pool.wait_s()[1] >= 0.005
+        await asyncio.gather(*(pool.submit(sound) for _ in range(4)))
+    assert all(name.startswith("tail") for name in names)  # never on the event loop
+
+
 async def test_closing_a_pool_answers_everything_that_waits(device: Device, frame_HWC: UInt8) -> None:
     tail = Slow()
     async with EmbeddedPool(Worker(device.bundle, tail)) as pool:
