@@ -43,3 +43,23 @@ def test_one_stall_does_not_end_batching_for_good() -> None:
     for _ in range(60):
         size.measured(size.now, 0.01)
     assert size.now >= 8
+
+
+@given(st.integers(1, 4))
+def test_a_stall_of_whatever_size_is_forgotten_though_that_size_is_not_run_meanwhile(exponent: int) -> None:
+    size = BatchSize(16, 0.05)
+    for _ in range(20):
+        size.measured(size.now, 0.01)
+    size.measured(1 << exponent, 1.0)
+    for _ in range(400):
+        size.measured(size.now, 0.01)
+    assert size.now == 16
+
+
+def test_a_size_that_takes_too_long_each_time_is_tried_again_but_rarely() -> None:
+    size, tried = BatchSize(4, 0.05), 0
+    for _ in range(1_000):
+        taken = size.now
+        tried += taken == 4
+        size.measured(taken, {1: 0.01, 2: 0.02, 4: 0.5}[taken])
+    assert 0 < tried < 30
