@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -72,9 +73,14 @@ class Catalogue:
         metrics.oldest.follow(of_served(lambda one: one.pool.oldest_s()))
         metrics.tails.follow(of_served(lambda one: one.ready()))
         metrics.model_info.follow(lambda: {(*_labels(one), one.digest.hex()[:16]): 1 for one in self.bundles})
-        metrics.sessions.follow(
-            lambda: {(one.bundle.manifest.name,): one.sessions for one in list(self.targets.values())}
-        )
+        metrics.sessions.follow(self._sessions)
+
+    def _sessions(self) -> dict[tuple[str, ...], float]:
+        """Texts that are kept, by bundle: of all versions of it."""
+        kept: Counter[tuple[str, ...]] = Counter()
+        for one in list(self.targets.values()):
+            kept[one.bundle.manifest.name,] += one.sessions
+        return dict(kept)
 
     async def offer(self, names: Sequence[str]) -> None:
         """These and no others from now on. Raises what opening one raises: then nothing has changed."""
@@ -84,11 +90,16 @@ class Catalogue:
             raise ConfigError(f"{', '.join(sorted(ending))} is still ending: offer it when its last stream has ended")
         new = sorted(found.keys() - self._stacks.keys())
         ends = await asyncio.gather(*(self._open(one, found[one]) for one in new), return_exceptions=True)
-        failures = [end for end in ends if end is not None]
+        failures = [end for end in ends if isinstance(end, BaseException)]
         if failures:
-            for version in [one for one, end in zip(new, ends, strict=True) if end is None]:
+            for version in self._stacks.keys() & set(new):
                 await self._close(version)
             raise failures[0]
+        for version, opened in zip(new, ends, strict=True):  # not before: no stream is let in to what may end at once
+            if isinstance(opened, Served):
+                self.served[version] = opened
+            elif not isinstance(opened, BaseException):
+                self.targets[version] = opened
         for version in self.names:
             if version not in found:
                 self._retire(version)
@@ -98,13 +109,15 @@ class Catalogue:
             return find_language(name, self._bundles_dir).name
         return find_bundle(name, self._bundles_dir).name
 
-    async def _open(self, version: str, name: str) -> None:
+    async def _open(self, version: str, name: str) -> Served | Target:
         async with AsyncExitStack() as stack:
+            opened: Served | Target
             if is_language(name, self._bundles_dir):
-                self.targets[version] = await stack.enter_async_context(self._engine.target(name))
+                opened = await stack.enter_async_context(self._engine.target(name))
             else:
-                self.served[version] = await stack.enter_async_context(self._engine.tails(name))
+                opened = await stack.enter_async_context(self._engine.tails(name))
             self._stacks[version] = stack.pop_all()
+        return opened
 
     async def _close(self, version: str) -> None:
         self.served.pop(version, None)
