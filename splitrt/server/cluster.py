@@ -92,15 +92,18 @@ class Cluster:
         self._say({"delete": application})
 
     async def _start(self) -> None:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            PROGRAM,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=child_environment(ENVIRONMENT),
-            start_new_session=True,  # a terminal's interrupt is for the gateway, which then ends this one
-        )
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                PROGRAM,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=child_environment(ENVIRONMENT),
+                start_new_session=True,  # a terminal's interrupt is for the gateway, which then ends this one
+            )
+        except OSError as error:  # no memory or no descriptor is left just now
+            raise EngineError(f"the cluster's control process cannot be started: {error.strerror}") from error
         self._say(
             {
                 "config": self._config.model_dump(mode="json", include=CLUSTER_KEYS),
