@@ -52,11 +52,11 @@ class Fleet:
 
     @property
     def ready(self) -> int:
-        """Replicas that take frames."""
-        return sum(one.is_ready for one in self._upstreams.values())
+        """Replicas that take frames. Any thread may ask, as of the next two."""
+        return sum(one.is_ready for one in list(self._upstreams.values()))
 
     def queued(self) -> int:
-        return sum(one.in_flight for one in self._upstreams.values())
+        return sum(one.in_flight for one in list(self._upstreams.values()))
 
     def oldest_s(self) -> float:
         """Of the frames that a replica has not answered: they wait there, or are being run."""

@@ -258,3 +258,22 @@ async def test_a_stream_that_ends_under_a_replica_that_lives_is_opened_again(
         await until(lambda: not first.is_ready)
         await until(lambda: fleet.ready == 1)
         assert (await fleet.submit(work(photos))).error is None
+
+
+def test_metrics_look_at_a_fleet_from_their_thread_while_replicas_come() -> None:
+    fleet = Fleet(CREDENTIAL, CAP)
+    known: dict[str, Any] = fleet._upstreams
+
+    class Upstream:
+        """Another comes in the very moment that this one is looked at."""
+
+        @property
+        def in_flight(self) -> int:
+            known[f"replica {len(known)}"] = Upstream()
+            return 1
+
+        is_ready = in_flight
+
+    known["first"] = Upstream()
+    assert fleet.queued() == 1
+    assert fleet.ready == 2
