@@ -77,15 +77,14 @@ class Targets:
             asked.add(address)
             metadata = (*bearer(self._credential), (ON_BEHALF_OF, key[0].encode()))
             call = speculation.open_bytes(self._channels[address])(metadata=metadata)
+            self._open[address] += 1  # before it is: of many that come at once none would see the others
             try:
-                async with asyncio.timeout(CONNECT_S):
-                    await call.wait_for_connection()
-            except (TimeoutError, grpc.RpcError):
-                call.cancel()
-                self._rest(address)
-                continue
-            self._open[address] += 1
-            try:
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        await call.wait_for_connection()
+                except (TimeoutError, grpc.RpcError):
+                    self._rest(address)
+                    continue
                 yield call
             finally:
                 self._open[address] -= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import AsyncExitStack
 from typing import Any
 
 import grpc
@@ -67,3 +68,18 @@ async def test_a_replica_that_could_not_be_reached_is_asked_again_after_a_rest()
         assert targets.ready == 1
     await targets.close()
     await server.stop(0)
+
+
+async def test_texts_that_come_at_once_are_spread_over_the_replicas() -> None:
+    bundle: Any = None
+    targets = Targets(bundle, SecretStr("t"), 1 << 20)
+    first, one = await listening()
+    second, other = await listening()
+    targets.update([one, other])
+    async with AsyncExitStack() as stack:
+        streams = [targets.stream(("one", bytes([number]))) for number in range(6)]
+        await asyncio.gather(*map(stack.enter_async_context, streams))
+        assert targets._open == {one: 3, other: 3}
+    assert targets.sessions == 0
+    await targets.close()
+    await asyncio.gather(first.stop(0), second.stop(0))
