@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import grpc
 
+from splitrt.errors import LinkLost
 from splitrt.rpc import speculation, status
 from splitrt.rpc.rounds import Opening, Verdict
-from splitrt.server.front import UNREAD_S, Front
+from splitrt.server.front import UNREAD_S, Front, TextStream
 from splitrt.server.targets import Targets
 
 
@@ -33,35 +34,42 @@ class SpeculateRelay:
             return speculation.opening_in(first) if first else None
 
         async with self._front.stream(context, read) as stream:
-            stream.is_open = True
             try:
                 async with stream.target.stream(stream.key) as call:
                     await call.write(first)
-                    await self._relay(context, call, stream.target.bundle.manifest.name)
+                    await self._relay(context, call, stream)
             except grpc.RpcError as error:
-                await _pass_on(context, error)
+                named = dict(error.trailing_metadata() or ()).get(status.CODE_METADATA)
+                if not stream.is_open:
+                    self._metrics.refused_streams.labels(named or LinkLost.code).inc()
+                await _pass_on(context, error, named)
 
-    async def _relay(self, context: Any, call: Any, bundle: str) -> None:
-        up = asyncio.create_task(_up(context, call))
+    async def _relay(self, context: Any, call: Any, stream: TextStream[Targets]) -> None:
+        up, bundle = asyncio.create_task(_up(context, call)), stream.target.bundle.manifest.name
+        alone: int | None = None  # the round behind which the replica goes on: its further verdicts are of no round
         try:
             while (message := await call.read()) is not grpc.aio.EOF:
-                self._count(bundle, message)
+                stream.is_open = True
+                if isinstance(verdict := speculation.verdict_in(message), Verdict):
+                    is_verified = verdict.error is None and not verdict.need_prefix
+                    if verdict.round != alone:
+                        self._count_round(bundle, verdict, is_verified)
+                    if is_verified:
+                        self._metrics.tokens.labels(bundle).inc(len(verdict.path) + len(verdict.tokens))
+                        self._metrics.target_calls.labels(bundle).inc()
+                    alone = verdict.round if is_verified else None
                 async with asyncio.timeout(UNREAD_S):
                     await context.write(message)
         finally:
             up.cancel()
             await asyncio.gather(up, return_exceptions=True)
 
-    def _count(self, bundle: str, message: bytes) -> None:
-        verdict = speculation.verdict_in(message)
-        if isinstance(verdict, Verdict):
-            outcome = "need_prefix" if verdict.need_prefix else verdict.error.code if verdict.error else "verified"
-            self._metrics.rounds.labels(bundle, outcome).inc()
+    def _count_round(self, bundle: str, verdict: Verdict, is_verified: bool) -> None:
+        outcome = "need_prefix" if verdict.need_prefix else verdict.error.code if verdict.error else "verified"
+        self._metrics.rounds.labels(bundle, outcome).inc()
+        if is_verified:
             self._metrics.draft_tokens.labels(bundle, "accepted").inc(len(verdict.path))
             self._metrics.accepted_length.labels(bundle).observe(len(verdict.path))
-            if not verdict.need_prefix:
-                self._metrics.tokens.labels(bundle).inc(len(verdict.path) + len(verdict.tokens))
-                self._metrics.target_calls.labels(bundle).inc()
             self._metrics.round_seconds.labels(bundle, "queue").observe(verdict.queue_s)
             self._metrics.round_seconds.labels(bundle, "verify").observe(verdict.verify_s)
 
@@ -72,9 +80,8 @@ async def _up(context: Any, call: Any) -> None:
     await call.done_writing()
 
 
-async def _pass_on(context: Any, error: grpc.RpcError) -> NoReturn:
-    """What the replica said; one that went away said nothing, and its words for that are not for devices."""
-    named = dict(error.trailing_metadata() or ()).get(status.CODE_METADATA)
+async def _pass_on(context: Any, error: grpc.RpcError, named: str | None) -> NoReturn:
+    """What the replica said. named: its error's code; one that went away said nothing that is for devices."""
     if named is None:
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the target of this text went away: open it again")
     await context.abort(error.code(), error.details() or "", ((status.CODE_METADATA, named),))
