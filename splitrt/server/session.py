@@ -102,11 +102,20 @@ class Session:
             self._assemblies[start.seq % SLOTS] = assembly
         task = asyncio.create_task(self._run(assembly))
         self._running[start.seq] = task
-        task.add_done_callback(lambda task: self._ended(start.seq, task))
+        self._metrics.in_flight += 1
+        task.add_done_callback(lambda task: self._ended(assembly, task))
 
-    def _ended(self, seq: int, task: asyncio.Task[None]) -> None:
+    def _ended(self, assembly: Assembly, task: asyncio.Task[None]) -> None:
+        """However it did: a task that is cancelled before its first step runs none of its own lines."""
+        seq = assembly.start.seq
         del self._running[seq]
-        if not task.cancelled() and (error := task.exception()):
+        if self._assemblies.get(seq % SLOTS) is assembly:
+            del self._assemblies[seq % SLOTS]
+        self._metrics.in_flight -= 1
+        error = None if task.cancelled() else task.exception()
+        if task.cancelled() or error:  # else it was counted
+            self._metrics.cancelled()
+        if error:
             log.info("the answer of a frame could not be written: %s", error)  # its stream is ending too
 
     def add_chunk(self, chunk: FrameChunk) -> None:
@@ -206,7 +215,6 @@ class Session:
     async def _run(self, assembly: Assembly) -> None:
         """Answers until one is of all chunks, or time is up; an error is an answer where there was none before."""
         start, answered, is_over = assembly.start, 0, False
-        self._metrics.in_flight += 1
         try:
             while not is_over:
                 count = await assembly.more(answered, self._clock)
@@ -221,14 +229,7 @@ class Session:
         except SplitError as error:
             if not answered:
                 await self._answer(start.seq, Outcome(error=error))
-            is_over = True
             self._count(assembly, None if answered else error, answered)
-        finally:
-            self._metrics.in_flight -= 1
-            if not is_over:
-                self._metrics.cancelled()
-            if self._assemblies.get(start.seq % SLOTS) is assembly:
-                del self._assemblies[start.seq % SLOTS]
 
     def _count(self, assembly: Assembly, error: SplitError | None, answered: int) -> None:
         """A frame that has ended. answered: with how many of its chunks."""
