@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -11,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 import splitrt
 from splitrt.bundle import Bundle
-from splitrt.errors import BadFrame, Overloaded, SplitError
+from splitrt.errors import BadFrame, Overloaded, RemoteFailure, SplitError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.rpc import status
 from splitrt.rpc.describe import BundleInfo, Described, described_to_wire, head_chunk
@@ -24,6 +26,7 @@ from splitrt.server.session import Session
 
 FETCH_CHUNK_BYTES = 256 << 10
 UNREAD_S = 30.0  # a device that lets its results lie for so long is not there
+log = logging.getLogger(__name__)
 
 
 class SplitServicer(Servicer):
@@ -33,12 +36,16 @@ class SplitServicer(Servicer):
     async def Describe(self, request: Any, context: Any) -> Any:
         """What is served here."""
         await self._principal(context)
-        bundles = tuple(
-            _info(one) if isinstance(one, Bundle) else _language_info(one) for one in self._gateway.catalogue.bundles
-        )
+        try:
+            bundles = tuple(
+                _info(one) if isinstance(one, Bundle) else _language_info(one)
+                for one in self._gateway.catalogue.bundles
+            )
+        except OSError as error:
+            await status.abort(context, _unreadable(error))
         return described_to_wire(Described(server=splitrt.__version__, bundles=bundles, limits=self._gateway.limits))
 
-    async def FetchHead(self, request: Any, context: Any) -> AsyncIterator[Any]:
+    async def FetchHead(self, request: Any, context: Any) -> None:
         """The files of a head half, the manifest first."""
         await self._principal(context)
         try:
@@ -46,10 +53,18 @@ class SplitServicer(Servicer):
         except SplitError as error:
             await status.abort(context, error)
         for file, path in bundle.head_files().items():
-            data = await asyncio.to_thread(path.read_bytes)
+            try:
+                data = await asyncio.to_thread(path.read_bytes)
+            except OSError as error:
+                await status.abort(context, _unreadable(error))
             for start in range(0, max(1, len(data)), FETCH_CHUNK_BYTES):
                 chunk = data[start : start + FETCH_CHUNK_BYTES]
-                yield head_chunk("" if start else file, chunk)
+                try:
+                    async with asyncio.timeout(UNREAD_S):
+                        await context.write(head_chunk("" if start else file, chunk))
+                except TimeoutError:
+                    unread = f"a head must be read within {UNREAD_S:g} s a chunk"
+                    await status.abort(context, Overloaded(unread, retry_after_ms=1_000, reason="unread"))
 
     async def Infer(self, _: Any, context: Any) -> None:
         """One device's stream. Results may overtake each other; `seq` pairs them.
@@ -132,6 +147,13 @@ async def _next(context: Any) -> Hello | FrameStart | FrameChunk | None:
     except DecodeError:  # its text tells a peer of our insides
         raise BadFrame("a message must be a splitrt.rpc.v1.FromDevice", reason="malformed") from None
     return None if message is grpc.aio.EOF else from_device(message)
+
+
+def _unreadable(error: OSError) -> RemoteFailure:
+    """Of a bundle's file that is gone from under the server: its path is for the log alone."""
+    request_id = uuid.uuid4().hex[:12]
+    log.error("a bundle's file cannot be read, request %s: %s", request_id, error, extra={"request_id": request_id})
+    return RemoteFailure(f"a bundle's file cannot be read, request {request_id}", request_id=request_id)
 
 
 def _info(bundle: Bundle) -> BundleInfo:

@@ -1,14 +1,20 @@
-"""The Speculate service's wire edge: rounds in, verdicts out; an error of a round ends that round alone."""
+"""The Speculate service's wire edge: rounds in, verdicts out; an error of a round ends that round alone.
+
+A target that fails ends the streams of that pass: their devices open others, and send their tokens again.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import logging
+import uuid
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from splitrt.errors import BadFrame, SplitError
+from splitrt.errors import BadFrame, RemoteFailure, SplitError
 from splitrt.metrics import ServerMetrics
 from splitrt.rpc.rounds import Opening, Round, Verdict
 from splitrt.rpc.speculation import Servicer, from_drafter, opened_to_wire, refused, verdict_to_wire
@@ -20,6 +26,8 @@ if TYPE_CHECKING:
 
 MOST_WAITING = 8  # rounds of one stream that are not answered yet; beyond them the device is not read
 MOST_MORE = 1 << 16
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class SpeculateServicer(Servicer):
@@ -36,7 +44,7 @@ class SpeculateServicer(Servicer):
         async with self._front.stream(context, read) as stream:
             verifier = stream.target
             verifier.check(stream.opening)
-            opened = opened_to_wire(await verifier.open(stream.key))
+            opened = opened_to_wire(await _asked(verifier.open(stream.key)))
             stream.is_open = True
             await context.write(opened)
             await _Stream(verifier, stream.key, stream.opening, context, self._front.metrics).run()
@@ -74,7 +82,9 @@ class _Stream:
     async def _answer(self, one: Round) -> None:
         sampling, states = self._opening.sampling, self._opening.states
         try:
-            verdict = await self._verifier.verify(self._key, one, sampling, states=states)
+            verdict = await _asked(self._verifier.verify(self._key, one, sampling, states=states))
+        except RemoteFailure:
+            raise
         except SplitError as error:
             verdict = Verdict(round=one.round, base=one.base, error=error)
         self._count(one, verdict)
@@ -84,7 +94,7 @@ class _Stream:
         left = min(one.more, MOST_MORE)
         while left > 0 and self._waiting.empty() and not set(verdict.tokens) & set(self._opening.ends):
             base = verdict.base + len(verdict.path) + len(verdict.tokens)
-            further = await self._verifier.go_on(self._key, one, base, sampling)
+            further = await _asked(self._verifier.go_on(self._key, one, base, sampling))
             if further is None:
                 return
             verdict = further
@@ -116,6 +126,19 @@ class _Stream:
     async def _write(self, verdict: Verdict) -> None:
         async with asyncio.timeout(UNREAD_S):
             await self._context.write(verdict_to_wire(verdict))
+
+
+async def _asked(answer: Awaitable[T]) -> T:
+    """A target's answer. Raises its SplitErrors, and RemoteFailure for all else, of which a peer is told nothing."""
+    try:
+        return await answer
+    except SplitError:
+        raise
+    except Exception:  # a runtime's errors have no common root
+        request_id = uuid.uuid4().hex[:12]
+        log.exception("target failed, request %s", request_id, extra={"request_id": request_id})
+        failure = RemoteFailure(f"the target failed, request {request_id}", request_id=request_id)
+        raise failure from None
 
 
 async def _next(context: Any) -> Opening | Round | Verdict | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from splitrt.rpc.channel import server_options
 from splitrt.rpc.frames import PROTOCOL
 from splitrt.rpc.v1 import split_pb2 as pb
 from splitrt.rpc.v1 import split_pb2_grpc
+from splitrt.server import servicer
 
 NAME = "holiday"  # no bundle of this name ships with splitrt
 UInt8 = npt.NDArray[np.uint8]
@@ -255,3 +257,27 @@ async def test_another_bundle_under_the_wanted_name_is_refused(photos: Bundle, t
 def test_a_manifest_survives_being_renamed(holiday: Bundle, photos: Bundle) -> None:
     read = parse_manifest((holiday.folder / "manifest.toml").read_bytes())
     assert read == photos.manifest.model_copy(update={"name": NAME})
+
+
+async def test_a_file_that_is_gone_from_under_the_server_is_told_without_its_path(holiday: Bundle) -> None:
+    async with serving(bundles=(str(holiday.folder),)) as server, channel_to(server.address) as channel:
+        list(holiday.head_files().values())[1].unlink()
+        request = pb.FetchHeadRequest(bundle_digest=holiday.digest)
+        for ask in (stub_on(channel).Describe(pb.DescribeRequest()), stub_on(channel).FetchHead(request)):
+            with pytest.raises(grpc.RpcError) as ended:
+                await ask if isinstance(ask, grpc.aio.UnaryUnaryCall) else [chunk async for chunk in ask]
+            assert "cannot be read" in (told := str(ended.value.details()))
+            assert str(holiday.folder) not in told
+
+
+async def test_a_head_that_nobody_reads_does_not_hold_its_call_for_ever(
+    holiday: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicer, "UNREAD_S", 0.1)
+    async with serving(bundles=(str(holiday.folder),)) as server, channel_to(server.address) as channel:
+        list(holiday.head_files().values())[1].write_bytes(bytes(16 << 20))  # more than is on the way at once
+        call = stub_on(channel).FetchHead(pb.FetchHeadRequest(bundle_digest=holiday.digest))
+        await call.wait_for_connection()
+        await asyncio.sleep(0.3)
+        with pytest.raises(grpc.RpcError, match="must be read within"):
+            [chunk async for chunk in call]

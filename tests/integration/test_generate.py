@@ -14,15 +14,26 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
+import loopback  # noqa: E402
 from language_pairs import MOA, TARGET, Oracle, random_weights, save_pair, save_stories, save_tokenizer  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
+from splitrt.bundle import Bundle  # noqa: E402
 from splitrt.cli import app  # noqa: E402
 from splitrt.config import ClientConfig, ServerConfig  # noqa: E402
 from splitrt.device.events import Confirm, Done, Retract, Token  # noqa: E402
 from splitrt.device.grpc_verifier import GrpcVerifierLink  # noqa: E402
 from splitrt.device.language import LanguageClient, connect_language  # noqa: E402
-from splitrt.errors import BadFrame, BundleError, InvalidInput, LinkLost, ModelNotFound, VersionMismatch  # noqa: E402
+from splitrt.errors import (
+    BadFrame,
+    BundleError,
+    InvalidInput,
+    LinkLost,
+    ModelNotFound,
+    Overloaded,
+    RemoteFailure,
+    VersionMismatch,
+)  # noqa: E402
 from splitrt.language.bundle import LanguageBundle, load_language, make_language  # noqa: E402
 from splitrt.language.moa import MoaDrafter  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
@@ -33,7 +44,8 @@ from splitrt.netem import Netem  # noqa: E402
 from splitrt.netem.shape import Shape  # noqa: E402
 from splitrt.policy.backoff import Pace  # noqa: E402
 from splitrt.policy.queue import InFlight  # noqa: E402
-from splitrt.rpc import speculation  # noqa: E402
+from splitrt.rpc import speculation, status  # noqa: E402
+from splitrt.rpc.messages import hello_to_wire  # noqa: E402
 from splitrt.rpc.rounds import Opening, Round, Verdict  # noqa: E402
 from splitrt.rpc.v1 import speculate_pb2 as pb  # noqa: E402
 from splitrt.rpc.v1 import speculate_pb2_grpc as pb_grpc  # noqa: E402
@@ -476,3 +488,67 @@ async def test_stories260k_is_told_through_an_outage(data: Path, tmp_path: Path)
                 if isinstance(event, Done):
                     assert event.text == wanted.shown
                     assert event.statistics.provisional > 0
+
+
+async def test_streams_that_all_wait_before_their_opening_are_let_in_to_the_limit_and_no_further(
+    bundle: LanguageBundle,
+) -> None:
+    async with serving(bundle, max_streams=1) as server, grpc.aio.insecure_channel(server.address) as channel:
+        calls = [pb_grpc.SpeculateStub(channel).Generate() for _ in range(3)]  # type: ignore[no-untyped-call]
+        await asyncio.gather(*(call.wait_for_connection() for call in calls))
+        await asyncio.sleep(0.05)  # until all are read from
+        ends = []
+        for call in calls:
+            await call.write(speculation.opening_to_wire(opening_for(bundle)))
+            try:
+                ends.append((await call.read()).WhichOneof("body"))
+            except grpc.RpcError as error:
+                ends.append(error.code())
+        for call in calls:
+            call.cancel()
+    assert ends == ["opened", grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+
+async def test_a_stream_that_waited_before_its_opening_is_not_let_in_to_a_server_that_drains(
+    bundle: LanguageBundle,
+) -> None:
+    async with serving(bundle) as server, grpc.aio.insecure_channel(server.address) as channel:
+        call = pb_grpc.SpeculateStub(channel).Generate()  # type: ignore[no-untyped-call]
+        await call.wait_for_connection()
+        await asyncio.sleep(0.05)
+        server.gateway.drain()
+        await call.write(speculation.opening_to_wire(opening_for(bundle)))
+        with pytest.raises(grpc.RpcError, match="takes no new streams"):
+            await call.read()
+
+
+async def test_a_text_takes_one_of_the_streams_that_frames_may_take(bundle: LanguageBundle, photos: Bundle) -> None:
+    async with (
+        serving(bundle, bundles=("photos", str(bundle.folder)), max_streams=1) as server,
+        raw_stream(server, bundle) as call,
+    ):
+        async with loopback.raw_stream(server.address, photos, greeted=False) as frames:
+            await frames.say(hello_to_wire(loopback.hello(photos)))
+            with pytest.raises(Overloaded, match="at most 1 streams"):
+                await frames.hear()
+        call.cancel()
+
+
+async def test_a_target_that_fails_ends_its_streams_and_tells_nothing_of_its_inside(
+    bundle: LanguageBundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def read_many(self, readings: object) -> object:
+            raise RuntimeError("broken on purpose, with /a/path in it")
+
+    one = Round(round=1, base=2, base_hash=prefix_hash([5, 6]), start=0, prefix=(5, 6))
+    async with serving(bundle) as server, raw_stream(server, bundle) as call:
+        passes: Any = verifier_of(server).passes
+        passes._model = Broken()
+        await call.write(speculation.round_to_wire(one))
+        with pytest.raises(grpc.RpcError) as ended:
+            await call.read()
+        error = status.from_grpc(ended.value, "server")
+    assert isinstance(error, RemoteFailure)
+    assert "path" not in str(error)
+    assert str(error).rpartition(" ")[2] in caplog.text  # what finds it in the log
