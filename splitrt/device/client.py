@@ -268,8 +268,10 @@ class AsyncClient:
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
     def _count(self, done: asyncio.Future[Result]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if done.cancelled() or error is not None:
+        if done.cancelled():
+            self.metrics.ended("cancelled")
+            return
+        if (error := done.exception()) is not None:
             self.metrics.ended(error.code if isinstance(error, SplitError) else "error")
             return
         result = done.result()

@@ -176,6 +176,7 @@ async def test_a_frame_whose_caller_has_left_is_taken_back_and_forgotten(photos:
             while client._running or client._waiting:
                 await asyncio.sleep(0.001)
         assert len(link.sent) == 1
+        assert 'splitrt_device_frames_total{bundle="photos",outcome="cancelled"} 3.0' in client.metrics.snapshot()
 
 
 def all_equal(logit: float) -> Script:
