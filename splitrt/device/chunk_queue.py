@@ -71,7 +71,7 @@ class ChunkQueue:
         """
         while not self._is_held:
             has_room = sum(one.sent_at is not None for one in self._frames.values()) < max_in_flight
-            chosen = self._degrading.next(self._clock()) if has_room else None
+            chosen = self._degrading.next(self._clock(), can_begin=has_room)
             if chosen is not None:
                 seq, place = chosen
                 sending = self._frames[seq]
@@ -82,7 +82,7 @@ class ChunkQueue:
                 return sending
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(STEP_S if has_room and self._degrading.is_waiting else None):
+                async with asyncio.timeout(STEP_S if self._degrading.is_waiting else None):
                     await self._changed.wait()
         return None
 
@@ -122,6 +122,12 @@ class ChunkQueue:
 
     def is_idle(self) -> bool:
         return all(sending.sent_at is None for sending in self._frames.values())
+
+    async def idle(self) -> None:
+        """Until nothing that was sent waits for an answer; while held, for it shares its bell with `next`."""
+        while not self.is_idle():
+            self._changed.clear()
+            await self._changed.wait()
 
     def soonest_deadline(self) -> float | None:
         """Of the frames that wait for a connection."""

@@ -17,6 +17,7 @@ import asyncio
 import itertools
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from splitrt.device.result import Result, Source
 from splitrt.device.sender import Sender
 from splitrt.device.strategy import Adaptive, Strategy
 from splitrt.errors import (
+    BadFrame,
     ClientClosed,
     DeadlineExceeded,
     InvalidInput,
@@ -91,6 +93,14 @@ class AsyncClient:
         """One frame's result. Raises InvalidInput at once; a frame nobody could answer raises its typed error."""
         return await self.submit(image, deadline_ms)
 
+    def take(self, image: Any) -> Any:
+        """A frame of the client's own, checked and copied, from any thread. Raises InvalidInput."""
+        return self._device.take(image)
+
+    async def infer_taken(self, frame: Any, deadline_ms: float | None = None) -> Result:
+        """`infer` of what `take` gave."""
+        return await self._admit(frame, deadline_ms, self._loop.time()).done
+
     def submit(self, image: Any, deadline_ms: float | None = None) -> asyncio.Future[Result]:
         """A frame's future result. Of frames whose head has not run, the newest `max_waiting` stay; older ones
         end as `skipped`.
@@ -128,21 +138,25 @@ class AsyncClient:
     # ── a frame's course ────────────────────────────────────────────────────────────────────────────
 
     def _submit(self, image: Any, deadline_ms: float | None = None) -> Pending:
+        now = self._loop.time()
+        return self._admit(self.take(image), deadline_ms, now)
+
+    def _admit(self, frame: Any, deadline_ms: float | None, now: float) -> Pending:
         if self._closed:
             raise ClientClosed("the client is closed and takes no frames")
         limit_ms = self.config.deadline_ms if deadline_ms is None else deadline_ms
         if not 0 < limit_ms <= 60_000:
             raise InvalidInput(f"deadline_ms must be above 0 and at most 60000, got {limit_ms}")
-        now = self._loop.time()
         pending = Pending(
             seq=next(self._seq),
-            frame=self._device.take(image),
+            frame=frame,
             submitted_at=now,
             deadline_at=now + limit_ms / 1e3,
             done=self._loop.create_future(),
         )
         overdue = self._loop.call_at(pending.deadline_at, self._expire, pending)
         pending.done.add_done_callback(lambda _: overdue.cancel())
+        pending.done.add_done_callback(lambda done: self._leave(pending) if done.cancelled() else None)
         pending.done.add_done_callback(self._count)
         self._waiting.append(pending)
         if len(self._waiting) > self.config.max_waiting + self._lane.is_free:
@@ -177,6 +191,16 @@ class AsyncClient:
         if pending.choice is not None and is_open and pending.best is None:
             self._strategy.ended(pending.choice, False)
         self._give_up(pending, DeadlineExceeded("not answered by its deadline", stage=pending.stage))
+        if pending.task is not None:
+            pending.task.cancel()
+
+    def _leave(self, pending: Pending) -> None:
+        """Its caller waits no more: nothing of it that can still be stopped goes on, and no deadline will come."""
+        pending.frame = None
+        if pending in self._waiting:
+            self._waiting.remove(pending)
+        if pending.sending is not None:
+            self.link.withdraw(pending.sending)
         if pending.task is not None:
             pending.task.cancel()
 
@@ -244,8 +268,10 @@ class AsyncClient:
     # ── ends ────────────────────────────────────────────────────────────────────────────────────────
 
     def _count(self, done: asyncio.Future[Result]) -> None:
-        error = None if done.cancelled() else done.exception()
-        if done.cancelled() or error is not None:
+        if done.cancelled():
+            self.metrics.ended("cancelled")
+            return
+        if (error := done.exception()) is not None:
             self.metrics.ended(error.code if isinstance(error, SplitError) else "error")
             return
         result = done.result()
@@ -262,8 +288,10 @@ class AsyncClient:
         if pending.sending is not None:
             self.link.withdraw(pending.sending)
         if pending.best is not None:
-            pending.end(self._remote(pending, pending.best))
-            return
+            # What the server sent may be nothing that can be read: then the device's own answer stands.
+            with suppress(BadFrame):
+                pending.end(self._remote(pending, pending.best))
+                return
         if isinstance(error, InvalidInput) or pending.looked is None or pending.looked.answer is None:
             pending.end(error)
         else:

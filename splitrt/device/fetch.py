@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -129,13 +128,35 @@ async def fetch(config: ClientConfig, server: str, into: Path, kind: Kind[B]) ->
             folder = Path(scratch) / "half"
             await _receive(call, folder, info, kind)
             target = into / kind.load(folder).name  # of the checked manifest: what a server says may be a path
-            shutil.rmtree(target, ignore_errors=True)
-            folder.rename(target)
+            _place(folder, target, kind)
         return target
     except grpc.RpcError as error:
         raise status.from_grpc(error, server) from error
     finally:
         await channel.close()
+
+
+def _place(folder: Path, target: Path, kind: Kind[B]) -> None:
+    """Other devices of this machine may do the same at this moment: a sound half of the same bytes may be in use, and
+    stays.
+    """
+    if _is_same(folder, target, kind):
+        return
+    with suppress(FileNotFoundError):
+        target.rename(folder.with_name("replaced"))  # and not removed in place: nobody finds half a half
+    try:
+        folder.rename(target)
+    except OSError:
+        if not _is_same(folder, target, kind):  # somebody else's, who came between
+            raise
+
+
+def _is_same(folder: Path, target: Path, kind: Kind[B]) -> bool:
+    try:
+        kind.load(target)
+        return (folder / kind.manifest).read_bytes() == (target / kind.manifest).read_bytes()
+    except (BundleError, OSError):
+        return False
 
 
 def _pick(described: Described, name: str, server: str) -> BundleInfo:

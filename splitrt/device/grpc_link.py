@@ -151,6 +151,7 @@ class GrpcLink:
         self._outbox.release()
         writing = asyncio.create_task(self._write(call, limits))
         reading = asyncio.create_task(self._read(call, server))
+        tasks: list[asyncio.Task[Any]] = [writing, reading]
         try:
             done, _ = await asyncio.wait([writing, reading], return_when=asyncio.FIRST_COMPLETED)
             if reading not in done:
@@ -161,17 +162,22 @@ class GrpcLink:
             grace_s = reading.result()
             # Not cancelled: that would end a call in the middle of a write, with every frame on it.
             self._outbox.hold()
+            resting = asyncio.create_task(self._read_rest(call, server))
+            # A frame that degrades may have had its last answer: then nothing more is read, and its deadline ends it.
+            idling = asyncio.create_task(self._outbox.idle())
+            tasks += (resting, idling)
             async with asyncio.timeout(grace_s):
-                while not self._outbox.is_idle():
-                    self._take(self._hear(await call.read(), server))
+                await asyncio.wait([resting, idling], return_when=asyncio.FIRST_COMPLETED)
+                if resting.done():
+                    resting.result()
                 await writing
                 await call.done_writing()
         except TimeoutError:
             raise LinkLost(f"{server} drained and did not answer everything in time") from None
         finally:
-            for task in (writing, reading):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(writing, reading, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _write(self, call: Any, limits: Limits) -> None:
         """Until the outbox is held."""
@@ -192,6 +198,11 @@ class GrpcLink:
                 self._turn(is_up=False)
                 return min(MOST_GRACE_S, message.grace_ms / 1e3)
             self._take(message)
+
+    async def _read_rest(self, call: Any, server: str) -> None:
+        """Replies until none is waited for."""
+        while not self._outbox.is_idle():
+            self._take(self._hear(await call.read(), server))
 
     def _hear(self, message: Any, server: str) -> Limits | Reply | Drain | Acks:
         heard = _message(message, server)

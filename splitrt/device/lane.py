@@ -85,5 +85,5 @@ class Lane:
         if not looking.cancelled() and looking.exception() is None:
             looked, encoded = looking.result()
             took_s = looked.head_s + (encoded.head_s + encoded.encode_s if encoded else 0.0)
-            self.expected_s += HEAD_GAIN * (took_s - self.expected_s)
+            self.expected_s += (HEAD_GAIN if self.expected_s else 1.0) * (took_s - self.expected_s)
         self._on_free()

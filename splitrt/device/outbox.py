@@ -99,6 +99,12 @@ class Outbox:
     def is_idle(self) -> bool:
         return not self._sent
 
+    async def idle(self) -> None:
+        """Until nothing that was sent waits for an answer; while held, for it shares its bell with `next`."""
+        while not self.is_idle():
+            self._changed.clear()
+            await self._changed.wait()
+
     def soonest_deadline(self) -> float | None:
         """Of the frames that wait for a connection."""
         return min((sending.deadline_at for sending in self._waiting.values()), default=None)

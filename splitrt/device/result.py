@@ -117,10 +117,12 @@ def softmax(logits_N: Array, temperature: float = 1.0) -> npt.NDArray[np.float32
 
 
 def found_classes(outputs_N: Array, output: Output, temperature: float = 1.0) -> Classes:
-    """Raises BadFrame where there is not one logit a label."""
+    """Raises BadFrame where there is not one logit a label, and where no probabilities can be made of them."""
     if outputs_N.ndim != 1 or not outputs_N.size or (output.labels and len(outputs_N) != len(output.labels)):
         wanted = len(output.labels) or "N"
         raise BadFrame(f"outputs must have shape ({wanted},), got {outputs_N.shape}", reason="outputs")
+    if not np.isfinite(outputs_N.max()):
+        raise BadFrame("outputs must have a finite largest logit, got NaN or infinity", reason="outputs")
     return Classes(scores=softmax(outputs_N, temperature), labels=output.labels)
 
 

@@ -75,5 +75,7 @@ class Sender:
             self._estimate.replied(sending.link_bytes, sending.sent_at, sending.replied_at, server_s)
         self._loop.call_later(WEIGH_AFTER_S, self._estimate.weigh)
         least = pending.choice.least_chunks if pending.choice else 0
-        if reply.error is None and 0 < least <= reply.chunks:
+        is_wider = reply.chunks > (pending.best.chunks if pending.best else 0)
+        # A server may claim more chunks than the frame has.
+        if reply.error is None and is_wider and 0 < least <= reply.chunks <= len(sending.frame.payloads):
             pending.best = reply

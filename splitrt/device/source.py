@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from splitrt.errors import ConfigError, InvalidInput
 
@@ -24,7 +24,7 @@ def read_photograph(path: Path) -> UInt8:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
         raise InvalidInput(f"a photograph is wanted, {path} does not exist") from None
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except Exception as error:  # of a broken file, of its metadata, of a bomb: Pillow's have no common root
         raise InvalidInput(f"a photograph is wanted, {path} cannot be read as one") from error
 
 
@@ -57,9 +57,13 @@ def frames_of(source: str) -> tuple[Iterator[UInt8], bool]:
 
 
 def again(source: str) -> Iterator[UInt8]:
-    """Frames of a folder or a video file, from the start again at each end."""
+    """Frames of a folder or a video file, from the start again at each end. Raises InvalidInput where there is none."""
     while True:
-        yield from frames_of(source)[0]
+        frame = None
+        for frame in frames_of(source)[0]:
+            yield frame
+        if frame is None:
+            raise InvalidInput(f"a source with frames is wanted, {source} gives none")
 
 
 def _captured(source: int | str) -> Iterator[UInt8]:

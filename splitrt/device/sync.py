@@ -14,7 +14,7 @@ from splitrt.bundle import Bundle
 from splitrt.device.client import AsyncClient
 from splitrt.device.connect import connect_async
 from splitrt.device.result import Result
-from splitrt.errors import ClientClosed
+from splitrt.errors import ClientClosed, InvalidInput
 from splitrt.metrics import DeviceMetrics
 
 T = TypeVar("T")
@@ -53,8 +53,16 @@ class Client:
         return self._call(self._client.infer(image, deadline_ms))
 
     def submit(self, image: Any, deadline_ms: float | None = None) -> Future[Result]:
-        """A frame's future result; errors of the frame's form are in the future too."""
-        return self._start(self._client.infer(image, deadline_ms))
+        """A frame's future result; errors of the frame's form are in the future too. The frame is copied before this
+        returns: a camera may write into the same buffer again.
+        """
+        try:
+            frame = self._client.take(image)
+        except InvalidInput as error:
+            refused: Future[Result] = Future()
+            refused.set_exception(error)
+            return refused
+        return self._start(self._client.infer_taken(frame, deadline_ms))
 
     def stream(self, source: Iterable[Any], fps: float | None = None) -> Iterator[Result]:
         """Results in order of capture; see AsyncClient.stream."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import itertools
 import os
 import struct
 import time
@@ -32,7 +31,7 @@ PACKET_BYTES = 65536  # the longest that a tun gives
 OF_A_PROCESS = 8  # at once
 NETWORKS = 2**14  # of four addresses each, in 198.18.0.0/16, which is for benchmarks (RFC 2544)
 
-_numbers = itertools.count()
+_taken: set[int] = set()  # of this process' numbers
 
 
 class Tunnel:
@@ -43,12 +42,9 @@ class Tunnel:
 
     def __init__(self, shape: Shape, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.dropped = 0  # packets that found the queue full, both ways
+        self.namespace = self.address = ""  # known once started
         self._link = Playback(shape, clock)
-        own = next(_numbers) % OF_A_PROCESS
-        number = (os.getpid() * OF_A_PROCESS + own) % NETWORKS
-        self.namespace = f"splitrt-{os.getpid()}-{own}"
-        self._names = [f"srt{os.getpid()}{own}{end}" for end in "ab"]
-        self._near, self.address = (f"198.18.{number // 64}.{number % 64 * 4 + host}" for host in (1, 2))
+        self._own: int | None = None
         self._tuns: list[int] = []
         self._ways: list[_Way] = []
 
@@ -66,12 +62,19 @@ class Tunnel:
 
     async def start(self) -> None:
         """Raises ConfigError where this host has no such links, or does not let us."""
-        names = self._names
+        self._own = own = min(set(range(OF_A_PROCESS)) - _taken, default=None)
+        if own is None:
+            raise ConfigError(f"a process may have at most {OF_A_PROCESS} tunnels at once")
+        _taken.add(own)
+        number = (os.getpid() * OF_A_PROCESS + own) % NETWORKS
+        self.namespace = f"splitrt-{os.getpid()}-{own}"
+        names = [f"srt{os.getpid()}{own}{end}" for end in "ab"]
+        near_address, self.address = (f"198.18.{number // 64}.{number % 64 * 4 + host}" for host in (1, 2))
         try:
             await _ip("netns", "add", self.namespace)
             self._tuns += (_open_tun(name) for name in names)
             await _ip("link", "set", names[1], "netns", self.namespace)
-            await _ip("addr", "add", f"{self._near}/30", "dev", names[0])
+            await _ip("addr", "add", f"{near_address}/30", "dev", names[0])
             await _ip("link", "set", names[0], "up")
             await _ip("-n", self.namespace, "addr", "add", f"{self.address}/30", "dev", names[1])
             for inner in (names[1], "lo"):
@@ -90,8 +93,14 @@ class Tunnel:
         for tun in self._tuns:
             os.close(tun)
         self._ways, self._tuns = [], []
-        with suppress(ConfigError):  # it may never have been made
-            await _ip("netns", "del", self.namespace)
+        own, self._own = self._own, None
+        if own is None:  # what has that name by now is another's
+            return
+        try:
+            with suppress(ConfigError):  # it may never have been made
+                await _ip("netns", "del", self.namespace)
+        finally:
+            _taken.discard(own)
 
     def restart_trace(self) -> None:
         """The trace's time zero is now."""
@@ -125,11 +134,15 @@ class _Way:
             self._timer.cancel()
 
     def _take(self) -> None:
-        with suppress(BlockingIOError):
+        try:
             while packet := os.read(self._source, PACKET_BYTES):
                 due_s = self._due_s(len(packet))
                 if due_s is not None:
                     self._held.append((due_s, packet))
+        except BlockingIOError:
+            pass
+        except OSError:  # the interface is gone: it stays readable, and there is nothing to read any more
+            self._loop.remove_reader(self._source)
         self._give()
 
     def _give(self) -> None:
@@ -164,6 +177,10 @@ async def _ip(*words: str) -> None:
         )
     except OSError as error:
         raise ConfigError(f"a tunnel needs the command `ip`, which cannot be run: {error.strerror}") from error
-    _, said = await process.communicate()
+    try:
+        _, said = await process.communicate()
+    except asyncio.CancelledError:  # it does what it was told all the same: who takes that away must not come before
+        await process.wait()
+        raise
     if process.returncode:
         raise ConfigError(f"a tunnel needs root and namespaces, `ip {' '.join(words)}` said: {said.decode().strip()}")

@@ -67,9 +67,12 @@ class Degrading:
         frame = self._frames.pop(key, None)
         return frame is not None and frame.sent == 0
 
-    def next(self, now: float) -> tuple[int, int] | None:
-        """The frame of which a piece goes now, and that piece's place in the frame; None: none does yet."""
-        key = self._worthy(now)
+    def next(self, now: float, *, can_begin: bool = True) -> tuple[int, int] | None:
+        """The frame of which a piece goes now, and that piece's place in the frame; None: none does yet.
+
+        can_begin: of frames, too, of which nothing went so far.
+        """
+        key = self._worthy(now, can_begin)
         if key is None:
             return None
         frame = self._frames[key]
@@ -116,8 +119,8 @@ class Degrading:
             frames.append(one)
         return InFlight(at=now, frames=tuple(frames), is_acked=True)
 
-    def _worthy(self, now: float) -> int | None:
-        waiting = {key: frame for key, frame in self._frames.items() if frame.is_waiting}
+    def _worthy(self, now: float, can_begin: bool) -> int | None:
+        waiting = {key: frame for key, frame in self._frames.items() if frame.is_waiting and (can_begin or frame.sent)}
         if not waiting:
             return None
         estimate = self.estimate

@@ -19,7 +19,7 @@ from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
 from splitrt.device.head import OnnxHead
 from splitrt.device.link import ScriptedLink
-from splitrt.device.local import BottleneckDevice
+from splitrt.device.local import BottleneckDevice, Encoded
 from splitrt.device.result import Classes, Result
 from splitrt.device.strategy import Alone, Fixed, Strategy
 from splitrt.errors import ClientClosed, DeadlineExceeded, InvalidInput, SplitError
@@ -161,6 +161,74 @@ async def test_a_strategy_is_told_whether_its_frame_was_in_time(
     async with client_of(photos, script, strategy=strategy, deadline_ms=5_000 if is_hit else 200) as (client, _):
         await client.infer(frame_HWC)
     assert strategy.ends == [is_hit]
+
+
+async def test_a_frame_whose_caller_has_left_is_taken_back_and_forgotten(photos: Bundle, frame_HWC: UInt8) -> None:
+    async with client_of(without_exit(photos), silent) as (client, link):
+        left = client.submit(frame_HWC)
+        async with asyncio.timeout(5):
+            while not link.sent:
+                await asyncio.sleep(0.001)
+        behind = client.submit(frame_HWC), client.submit(frame_HWC)  # one in the head, one waits for it
+        for future in (left, *behind):
+            future.cancel()
+        async with asyncio.timeout(5):
+            while client._running or client._waiting:
+                await asyncio.sleep(0.001)
+        assert len(link.sent) == 1
+        assert 'splitrt_device_frames_total{bundle="photos",outcome="cancelled"} 3.0' in client.metrics.snapshot()
+
+
+def all_equal(logit: float) -> Script:
+    return lambda frame: (0.0, Reply(seq=frame.seq, outputs=(np.full(6, logit, np.float32),)))
+
+
+@pytest.mark.parametrize("logit", [np.nan, np.inf, -np.inf])
+async def test_logits_of_which_no_probabilities_can_be_made_are_no_answer(
+    photos: Bundle, frame_HWC: UInt8, logit: float
+) -> None:
+    async with client_of(photos, all_equal(logit)) as (client, _):
+        check_fallback(await client.infer(frame_HWC))
+
+
+# ── answers of some of a frame's chunks ─────────────────────────────────────────────────────────────
+
+
+class InChunks(Fixed):
+    """Every frame in four chunks, each of which beats the device's own answer."""
+
+    def __init__(self) -> None:
+        super().__init__(8, 4)
+        self._choice = replace(self._choice, least_chunks=1)
+
+    def encode(self, device: Any, frame: Any, looked: Any, choice: Choice) -> Encoded:
+        encoded: Encoded = device.encode_chunks(looked, choice.width, choice.bits)
+        return encoded
+
+
+async def at_its_deadline(photos: Bundle, frame_HWC: UInt8, *replies: Reply) -> Result:
+    """Of a frame to which the server says all of this, and not a last word."""
+    async with client_of(photos, silent, strategy=InChunks(), deadline_ms=200) as (client, link):
+        ending = client.submit(frame_HWC)
+        async with asyncio.timeout(5):
+            while not link._open:
+                await asyncio.sleep(0.001)
+            for reply in replies:
+                link._open[1].replied(reply, asyncio.get_running_loop().time())
+            return await ending
+
+
+async def test_the_widest_answer_so_far_is_given_whatever_came_after_it(photos: Bundle, frame_HWC: UInt8) -> None:
+    some = [Reply(seq=1, outputs=(OUTPUTS,), chunks=chunks) for chunks in (2, 3, 1)]
+    result = await at_its_deadline(photos, frame_HWC, *some)
+    assert (result.source, result.width) == ("remote", photos.manifest.seam.widths[2])
+
+
+@pytest.mark.parametrize(("outputs", "chunks"), [(np.zeros((3, 3), np.float32), 1), (OUTPUTS, 77)])
+async def test_an_answer_of_some_chunks_that_cannot_be_is_the_devices_own_at_the_deadline(
+    photos: Bundle, frame_HWC: UInt8, outputs: Float32, chunks: int
+) -> None:
+    check_fallback(await at_its_deadline(photos, frame_HWC, Reply(seq=1, outputs=(outputs,), chunks=chunks)))
 
 
 async def test_no_reply_without_an_exit_is_an_error_that_names_the_stage(photos: Bundle, frame_HWC: UInt8) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from splitrt.device.source import frames_of, photographs, read_photograph
+from splitrt.device.source import again, frames_of, photographs, read_photograph
 from splitrt.errors import InvalidInput
 
 
@@ -74,3 +76,29 @@ def test_photographs_in_hidden_folders_are_somebody_elses(tmp_path: Path) -> Non
         folder.mkdir()
         Image.new("RGB", (4, 4)).save(folder / "one.png")
     assert photographs(tmp_path) == [tmp_path / "day" / "one.png"]
+
+
+def test_a_bomb_of_a_photograph_and_one_of_broken_metadata_are_refused_as_any_other(tmp_path: Path) -> None:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    begin, end = b"\x89PNG\r\n\x1a\n", chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    bomb = chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    small = chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0))
+    for broken in (bomb, small + chunk(b"eXIf", b"MM\x94*\0\0\0\x08")):
+        (tmp_path / "broken.png").write_bytes(begin + broken + end)
+        with pytest.raises(InvalidInput, match=r"broken\.png cannot be read"):
+            read_photograph(tmp_path / "broken.png")
+
+
+def test_a_video_that_opens_and_holds_no_frame_does_not_begin_again_for_ever(tmp_path: Path) -> None:
+    cv2 = pytest.importorskip("cv2")
+    path = tmp_path / "film.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 48))
+    writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    data = path.read_bytes()
+    path.write_bytes(data[: data.index(b"movi") + 4])  # cut before its first frame
+    assert cv2.VideoCapture(str(path)).isOpened()
+    with pytest.raises(InvalidInput, match="gives none"):
+        next(again(str(path)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -128,6 +129,33 @@ async def test_a_device_that_starts_without_its_network_takes_what_it_fetched_be
     async with splitrt.connect_async(server.address, bundle=NAME, deadline_ms=10_000, connect_timeout_s=0.1) as client:
         assert client.bundle.digest == holiday.digest
         assert (await client.infer(frame_HWC)).source in ("exit", "fallback")
+
+
+async def test_a_sound_head_that_another_device_of_this_machine_runs_stays_as_it_is_and_a_damaged_one_does_not(
+    holiday: Bundle, tmp_path: Path
+) -> None:
+    kept = tmp_path / "device"
+    async with serving(bundles=(NAME,), bundles_dir=holiday.folder.parent) as server:
+        settings = config(server.address, kept)
+        stem = await fetch_head(settings, server.address, kept) / "head" / "stem.onnx"
+        before = stem.stat()
+        await fetch_head(settings, server.address, kept)
+        assert (stem.stat().st_ino, stem.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+        stem.write_bytes(b"damaged")
+        assert load_bundle(await fetch_head(settings, server.address, kept)).digest == holiday.digest
+    assert [path.name for path in kept.iterdir()] == [stem.parents[1].name]
+
+
+async def test_devices_that_start_together_on_one_machine_all_get_their_head(holiday: Bundle, tmp_path: Path) -> None:
+    def start(address: str) -> None:
+        async def some() -> None:
+            for _ in range(5):
+                await fetch_head(config(address, tmp_path), address, tmp_path)
+
+        asyncio.run(some())
+
+    async with serving(bundles=(NAME,), bundles_dir=holiday.folder.parent) as server:
+        await asyncio.gather(*(asyncio.to_thread(start, server.address) for _ in range(3)))
 
 
 async def test_a_bundle_that_no_server_has_is_not_found_by_name(tmp_path: Path) -> None:

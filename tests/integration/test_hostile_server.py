@@ -19,6 +19,7 @@ from splitrt.bundle import Bundle
 from splitrt.codec.payload import Codec
 from splitrt.config import ClientConfig
 from splitrt.device.client import AsyncClient
+from splitrt.device.degrade import Degrade
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.errors import BadFrame, LinkLost, SplitError
 from splitrt.policy.backoff import Pace
@@ -26,7 +27,7 @@ from splitrt.policy.queue import InFlight
 from splitrt.rpc.channel import server_options
 from splitrt.rpc.frames import Frame, Limits, tables_prefix
 from splitrt.rpc.frames import Reply as ReplyValue
-from splitrt.rpc.messages import drain_to_wire, reply_to_wire, welcome_to_wire
+from splitrt.rpc.messages import acks_to_wire, drain_to_wire, reply_to_wire, welcome_to_wire
 from splitrt.rpc.v1 import split_pb2 as pb
 
 UInt8 = npt.NDArray[np.uint8]
@@ -205,6 +206,43 @@ async def test_a_drain_notice_loses_no_frame_that_is_on_its_way(photos: Bundle) 
     assert [reply.error for reply in replies] == [None] * 60
     assert [reply.seq for reply in replies] == list(range(1, 61))
     assert server.connections <= 2
+
+
+class Unsure(Degrade):
+    """Every frame is sent."""
+
+    def is_final(self, *_: object) -> bool:
+        return False
+
+
+async def test_a_drained_link_moves_on_when_the_deadline_ends_a_frame_that_had_its_last_answer(
+    photos: Bundle, frame_HWC: UInt8
+) -> None:
+    """A frame in chunks is answered with those that came: of such a one nothing more is heard."""
+    half_closed = asyncio.Event()
+
+    async def talk(context: Any) -> None:
+        await context.write(WELCOME)
+        seq = pb.FromDevice.FromString(await context.read()).frame.seq
+        for said in (
+            acks_to_wire(1),
+            reply_to_wire(ReplyValue(seq=seq, outputs=(OUTPUTS,), chunks=1)),
+            drain_to_wire(30_000),
+        ):
+            await context.write(said.SerializeToString())
+        while await context.read() is not grpc.aio.EOF:
+            pass
+        half_closed.set()
+
+    async with (
+        impostor(talk) as (address, server),
+        splitrt.connect_async(address, bundle="photos", strategy=Unsure, degrade=True, deadline_ms=300) as client,
+    ):
+        assert (await client.infer(frame_HWC)).source == "remote"
+        async with asyncio.timeout(5):
+            await half_closed.wait()
+            await until(lambda: server.connections == 2)
+        assert client.link.is_up or link_of(client).last_error is None
 
 
 async def test_the_pace_is_asked_with_what_was_on_its_way_before_the_loss_is_told(photos: Bundle) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from splitrt.device.connect import connect_async
 from splitrt.device.strategy import Fixed
 from splitrt.errors import ConfigError
 from splitrt.netem import Shape
-from splitrt.netem.tunnel import Tunnel
+from splitrt.netem.tunnel import OF_A_PROCESS, Tunnel
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -129,6 +133,44 @@ async def test_two_stand_side_by_side_and_nothing_is_left_of_them() -> None:
         assert one.address != two.address
         assert {one.namespace, two.namespace} <= await namespaces()
     assert not {one.namespace, two.namespace} & await namespaces()
+
+
+async def test_one_too_many_is_refused_and_takes_nobody_elses_away() -> None:
+    async with AsyncExitStack() as stack:
+        standing = [await stack.enter_async_context(tunnel(Shape())) for _ in range(OF_A_PROCESS)]
+        with pytest.raises(ConfigError, match="at most 8 tunnels at once"):
+            await Tunnel(Shape()).start()
+        assert {one.namespace for one in standing} <= await namespaces()
+
+
+async def test_an_interface_that_vanishes_is_read_no_more() -> None:
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    async with tunnel(Shape()) as link:
+        device = next(name for _, name in socket.if_nameindex() if name.startswith(f"srt{os.getpid()}"))
+        process = await asyncio.create_subprocess_exec("ip", "link", "del", device)
+        await process.wait()
+        await asyncio.sleep(0.05)
+        assert link.namespace in await namespaces()
+    assert problems == []
+
+
+async def test_a_start_that_is_cancelled_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tunnel(Shape()):  # or this host has none
+        pass
+    slow, real = tmp_path / "ip", shutil.which("ip")
+    slow.write_text(f'#!/bin/sh\n[ "$2" = add ] && touch {tmp_path}/began && sleep 0.1\nexec {real} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    link = Tunnel(Shape())
+    starting = asyncio.create_task(link.start())
+    while not (tmp_path / "began").exists():
+        await asyncio.sleep(0.002)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await asyncio.sleep(0.2)
+    assert link.namespace not in await namespaces()
 
 
 async def test_a_host_without_the_command_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
