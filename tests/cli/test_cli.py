@@ -179,7 +179,9 @@ def test_what_training_says_is_not_among_the_json_that_a_plan_prints(capsys: pyt
 def test_split_names_what_it_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.setattr("splitrt.partition.model.open_model", lambda *_: None)
-    monkeypatch.setattr(sys.modules["splitrt.cli.split"], "_captured", lambda *given: given[-1].line("written: runs/net-1"))
+    monkeypatch.setattr(
+        sys.modules["splitrt.cli.split"], "_captured", lambda *given: given[-1].line("written: runs/net-1")
+    )
     done = CliRunner().invoke(app, ["split", "nets:net", "--cut", "1", "--out", "runs"])
     assert done.exit_code == 0, done.output
     assert done.stdout == "written: runs/net-1\n"

@@ -258,7 +258,7 @@ def test_a_text_does_not_see_the_turns_that_another_is_still_making() -> None:
     made, asked = threading.Event(), threading.Event()
 
     class Slow(Rope):
-        def tables(self, head_dim: int, positions: int) -> tuple[torch.Tensor, torch.Tensor]:
+        def tables(self, head_dim: int, positions: int) -> tuple[Any, Any]:
             asked.set()
             assert made.wait(5)
             return super().tables(head_dim, positions)
