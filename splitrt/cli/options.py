@@ -32,7 +32,7 @@ def plot_file(file: Path | None) -> Path | None:
     """Before anything is measured: a plot is drawn at the end. Raises ConfigError on a kind of file that is none."""
     from splitrt.errors import ConfigError
 
-    if file is not None and file.suffix.lower() not in PLOTS:
+    if file is not None and file.suffix and file.suffix.lower() not in PLOTS:
         raise ConfigError(f"a plot must be a file named {', '.join(PLOTS)}, got {file}")
     return file
 
