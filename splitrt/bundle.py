@@ -170,14 +170,14 @@ def bundle_folders(extra: Path | None = None) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in filter(None, (extra, built_in_folder())):
         folders = [path.parent for path in root.glob("*/manifest.toml")]
-        for folder in sorted(folders, key=lambda folder: _by_version(folder.name), reverse=True):
+        for folder in sorted(folders, key=lambda folder: by_version(folder.name), reverse=True):
             name, _, _ = folder.name.rpartition("-")
             found.setdefault(folder.name, folder)
             found.setdefault(name or folder.name, folder)
     return found
 
 
-def _by_version(name: str) -> list[tuple[int, str]]:
+def by_version(name: str) -> list[tuple[int, str]]:
     """A key under which version 10 comes after version 9."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.findall(r"[0-9]+|[^0-9]+", name)]
 

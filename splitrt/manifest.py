@@ -21,6 +21,7 @@ from splitrt.errors import BundleError, InvalidInput
 
 SCHEMA = 1
 MAX_TENSOR_BYTES = 64 << 20  # as on the wire
+LEAST_SIDE, MOST_SIDE = 8, 4096  # of a photograph
 MOST_INPUTS = 64  # tensors that a captured network takes
 MAX_WIDTH = 65_535  # a frame's checksum covers its width in two bytes
 FILE_NAME = re.compile(r"^[a-z0-9_]+(/[a-z0-9_]+)?\.(onnx|safetensors|npz|json)$")
@@ -36,8 +37,8 @@ class Table(BaseModel):
 class Pixels(Table):
     """From a photograph to the stem's input: fit, scale to 0..1, subtract mean, divide by std, CHW."""
 
-    height: int = Field(ge=8, le=4096)
-    width: int = Field(ge=8, le=4096)
+    height: int = Field(ge=LEAST_SIDE, le=MOST_SIDE)
+    width: int = Field(ge=LEAST_SIDE, le=MOST_SIDE)
     mean: tuple[float, float, float]
     std: Annotated[tuple[float, float, float], Field(description="each above zero")]
     fit: Literal["cover", "stretch"] = "cover"  # short side to size, then the centre crop; or each side to its size
@@ -279,12 +280,12 @@ def parse_manifest(data: bytes) -> Manifest:
     """Raises BundleError with the key, what was given and what was wanted."""
     try:
         return Manifest.model_validate(tomllib.loads(data.decode()))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BundleError(f"manifest.toml must be valid TOML: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(str(part) for part in problem["loc"])
         raise BundleError(f"manifest.toml: {place}: {problem['msg']}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError
+        raise BundleError(f"manifest.toml must be valid TOML: {error}") from error
 
 
 def write_manifest(manifest: Manifest) -> bytes:

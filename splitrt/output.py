@@ -9,19 +9,24 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from splitrt.errors import ConfigError
+
 LEAST_NAME = 10  # characters of a table's first column
 
 
 def write_json(result: Any, file: Path | None) -> None:
-    """Nothing where no file was asked for."""
+    """Nothing where no file was asked for. Raises ConfigError where it cannot be written."""
     if file is None:
         return
     text = json.dumps(_rounded(result), indent=1, default=_plain) + "\n"
     if str(file) == "-":
         sys.stdout.write(text)
-    else:
+        return
+    try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+    except OSError as error:
+        raise ConfigError(f"--json must be a file that can be written, got {file}: {error.strerror}") from error
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, quiet: bool = False) -> None:

@@ -284,3 +284,8 @@ def test_a_nested_seam_sends_a_width_s_channels() -> None:
     seam = Seam(widths=(1, 2, 4), bits=(8,), height=16, width=16)
     assert seam.channels == 4
     assert [seam.channels_at(width) for width in seam.widths] == [1, 2, 4]
+
+
+def test_a_number_of_thousands_of_digits_is_refused_as_any_other_damage() -> None:
+    with pytest.raises(BundleError, match="must be valid TOML"):
+        parse_manifest(b"schema_version = " + b"1" * 5000)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from splitrt.output import print_table
+from splitrt.errors import ConfigError
+from splitrt.output import print_table, write_json
 
 LONG = "squeeze.2 (relu_1): bottleneck (assumed)"
 
@@ -26,3 +29,8 @@ def test_a_rows_name_is_whole_in_a_narrow_terminal(
     printed = capsys.readouterr().out
     assert "…" not in printed
     assert "(assumed)" in printed
+
+
+def test_a_result_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--json must be a file that can be written"):
+        write_json({}, tmp_path)

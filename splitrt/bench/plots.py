@@ -46,8 +46,11 @@ def _pyplot() -> Any:
 
 
 def save(drawing: Any, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(file, dpi=110)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        drawing.savefig(file, dpi=110)
+    except OSError as error:
+        raise ConfigError(f"--plot must be a file that can be written, got {file}: {error.strerror}") from error
     from matplotlib import pyplot
 
     pyplot.close(drawing)

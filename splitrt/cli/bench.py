@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from splitrt.cli.options import JsonOption
+from splitrt.cli.options import JsonOption, plot_file
 
 
 def bench(
@@ -36,7 +36,7 @@ def bench(
     litserve_python: Annotated[
         Path | None, typer.Option(help="For serve: a Python that has LitServe and splitrt, to measure it as well.")
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw the result to FILE.")] = None,
+    plot: Annotated[Path | None, typer.Option(callback=plot_file, help="Draw the result to FILE.")] = None,
     json: JsonOption = None,
 ) -> None:
     """Measure a claim on this machine: a table, and with --json and --plot what docs/results holds.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from splitrt.cli.options import JsonOption
+from splitrt.cli.options import JsonOption, plot_file
 
 SOURCES = ("gate", "exit", "remote", "fallback", "skipped", "error")
 
@@ -24,7 +24,9 @@ def demo(
     trace: Annotated[Path | None, typer.Option(help="The link's trace: CSV time_s,up_mbps,down_mbps.")] = None,
     bundle: Annotated[str, typer.Option(help="Bundle's name or folder.")] = "town",
     engine: Annotated[str, typer.Option(help="Where tails run: embedded.")] = "embedded",
-    plot: Annotated[Path | None, typer.Option(help="Draw link rate, width, source and latency to FILE.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=plot_file, help="Draw link rate, width, source and latency to FILE.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """A server and a device in two processes, a shaped link between them, three baselines beside.

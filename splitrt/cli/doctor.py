@@ -61,8 +61,11 @@ def doctor(
     """
     import asyncio
 
+    from splitrt.errors import ConfigError
     from splitrt.output import write_json
 
+    if json is not None and (health or init_tls is not None):
+        raise ConfigError("--json is of what is checked: not with --health or --init-tls")
     if init_tls is not None:
         from splitrt.cli.papers import make_papers
 

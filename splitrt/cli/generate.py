@@ -48,7 +48,10 @@ def generate(
         str, typer.Option(help="model: the bundle's; moa: its one that sees states; lookup: what stood before.")
     ] = "model",
     serve_openai: Annotated[
-        int | None, typer.Option(help="Instead of one text: an OpenAI-compatible endpoint on this port of 127.0.0.1.")
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Instead of one text: an OpenAI-compatible endpoint on this port of 127.0.0.1."
+        ),
     ] = None,
     config: ConfigOption = None,
     tls_ca: CaOption = None,

@@ -49,8 +49,12 @@ def show(
     Example: splitrt models show photos
     """
     from splitrt.bundle import find_bundle
+    from splitrt.errors import ConfigError
+    from splitrt.language.bundle import is_language
     from splitrt.output import print_table, write_json
 
+    if is_language(name, bundles_dir):
+        raise ConfigError(f"{name} is a language bundle, which has no seam to show: `models list` has checked it")
     bundle = find_bundle(name, bundles_dir)
     calibration, seam = bundle.calibration, bundle.manifest.seam
     quiet = str(json) == "-"
@@ -77,14 +81,18 @@ def verify(folder: Annotated[str, typer.Argument(help="A bundle's folder or name
     from splitrt.bundle import find_bundle
     from splitrt.config import ClientConfig, ServerConfig
     from splitrt.device.connect import open_device
+    from splitrt.errors import ConfigError
+    from splitrt.language.bundle import is_language
     from splitrt.output import write_json
     from splitrt.server.loading import load_worker
 
+    if is_language(folder):
+        raise ConfigError(f"{folder} is a language bundle, which has no golden sample: `models list` has checked it")
     bundle = find_bundle(folder)
     head = open_device(bundle, ClientConfig()).check_golden()
     tail = load_worker(bundle, ServerConfig()).check_golden() if bundle.has_tail else None
     tail_words = "no tail here" if tail is None else f"tail within {tail:.1e}"
-    print(f"{bundle.name}: digests hold, head within {head:.1e}, {tail_words}")
+    typer.echo(f"{bundle.name}: digests hold, head within {head:.1e}, {tail_words}", err=str(json) == "-")
     write_json({"bundle": bundle.name, "head_difference": head, "tail_difference": tail}, json)
 
 

@@ -25,6 +25,18 @@ TokenOption = Annotated[
 ]
 
 
+PLOTS = (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".eps", ".tif", ".tiff")
+
+
+def plot_file(file: Path | None) -> Path | None:
+    """Before anything is measured: a plot is drawn at the end. Raises ConfigError on a kind of file that is none."""
+    from splitrt.errors import ConfigError
+
+    if file is not None and file.suffix and file.suffix.lower() not in PLOTS:
+        raise ConfigError(f"a plot must be a file named {', '.join(PLOTS)}, got {file}")
+    return file
+
+
 def client_config(file: Path | None, server: str | None, **flags: Any) -> ClientConfig:
     from splitrt.config import ClientConfig, read_settings
 

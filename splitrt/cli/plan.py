@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from splitrt.cli.options import JsonOption
+from splitrt.cli.options import JsonOption, plot_file
 
 if TYPE_CHECKING:
     from splitrt.cli.train import Terminal
@@ -33,8 +33,12 @@ def plan(
     deadline_ms: Annotated[float | None, typer.Option(help="Ways that miss it come last.")] = None,
     weights: Annotated[Path | None, typer.Option(help="A family's published weights, safetensors.")] = None,
     threads: Annotated[int, typer.Option(help="Threads that halves are profiled on.")] = 1,
-    plot: Annotated[Path | None, typer.Option(help="Draw head, link and tail of every way to FILE.")] = None,
-    range_plot: Annotated[Path | None, typer.Option(help="Draw which way wins under which link to FILE.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=plot_file, help="Draw head, link and tail of every way to FILE.")
+    ] = None,
+    range_plot: Annotated[
+        Path | None, typer.Option(callback=plot_file, help="Draw which way wins under which link to FILE.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Profile a network here and rank the ways of cutting it, all on the device and all on the server among them.
@@ -53,7 +57,7 @@ def plan(
     if device_profile is not None:
         device_slowdown = _slowdown(device_profile, threads)
     machines = Machines(device_slowdown=device_slowdown, server_load=server_load)
-    with Terminal() as watch:
+    with Terminal(quiet=str(json) == "-") as watch:
         options = _profile(model, weights, threads, watch)
     found = ways(options, asked, machines)
     order = ranked(found, objective, deadline_ms)
@@ -71,7 +75,10 @@ def plan(
     title = f"{model} over {link}, device x{device_slowdown:.3g}, best {objective} first"
     print_table(title, [*columns, *(["agrees"] if agrees else [])], rows, quiet=str(json) == "-")
     if all(option.head_j is None for option in options):
-        print("J: modelled (joules per FLOP and an LTE radio), nothing on this machine measures energy")
+        typer.echo(
+            "J: modelled (joules per FLOP and an LTE radio), nothing on this machine measures energy",
+            err=str(json) == "-",
+        )
     if plot is not None or range_plot is not None:
         from splitrt.bench.planplot import plot_plan, plot_range
 
@@ -94,6 +101,8 @@ def _profile(model: str, weights: Path | None, threads: int, watch: Terminal) ->
     from splitrt.partition.trained import profile_bundle
 
     if model in bundle_folders() or (Path(model) / "manifest.toml").is_file():
+        if weights is not None:
+            raise ConfigError(f"--weights are of a family, {model} has its own")
         bundle = find_bundle(model)
         if bundle.manifest.seam.tensors:
             raise ConfigError(f"{model} is cut already: plan the model that it was captured from")

@@ -53,6 +53,8 @@ def split(
     if not all(part.isascii() and part.isdigit() for part in bits.split(",")):
         raise ConfigError(f"--bits must be numbers from 1 to 8, or 32, with commas, got {bits!r}")
     depths = tuple(sorted({int(part) for part in bits.split(",")}))
+    if labels is not None and not labels.is_file():
+        raise ConfigError(f"--labels must be a file, got {labels}")
     names = class_names(labels) if labels else []
     is_own = model.partition(":")[0] in families.names() and (cut is None or (cut.isascii() and cut.isdigit()))
     found = photographs(images)[: MOST_IMAGES if is_own else FEW] if images else []
@@ -64,11 +66,11 @@ def split(
             family, arguments = families.parse(model)
             arguments |= {"cut": int(cut)} if cut is not None else {}
             recipe = plain_recipe(name or family, family, arguments, depths)
-            print(split_plain(recipe, weights, frames, names, out, watch))
+            split_plain(recipe, weights, frames, names, out, watch)
         else:
             from splitrt.partition.model import open_model
 
-            print(_captured(open_model(model, weights), cut, frames, depths, names, name, out, watch))
+            _captured(open_model(model, weights), cut, frames, depths, names, name, out, watch)
 
 
 def _captured(
@@ -80,7 +82,7 @@ def _captured(
     name: str | None,
     out: Path,
     watch: Terminal,
-) -> Path:
+) -> None:
     from splitrt.errors import ConfigError
     from splitrt.partition.bundle import Order, split_captured
     from splitrt.partition.capture import capture
@@ -101,7 +103,7 @@ def _captured(
         bits=tuple(sorted({*bits, 32})),
         samples=[_sample(frame_HWC, model) for frame_HWC in frames],
     )
-    return split_captured(captured, find_cut(found, wanted), order, out, watch)
+    split_captured(captured, find_cut(found, wanted), order, out, watch)
 
 
 def _sample(frame_HWC: npt.NDArray[np.uint8], model: Model) -> Sample:

@@ -19,6 +19,7 @@ from splitrt.cli.options import (
     ServerOption,
     TokenOption,
     client_config,
+    plot_file,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def stream(
     tls_cert: CertOption = None,
     tls_key: KeyOption = None,
     token: TokenOption = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw width, source and latency over time to FILE.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(callback=plot_file, help="Draw width, source and latency over time to FILE.")
+    ] = None,
     json: JsonOption = None,
 ) -> None:
     """Answer a stream of frames, one line a frame; the newest frame wins when the device cannot keep up.

@@ -20,7 +20,7 @@ def train(
     bundle: Annotated[
         str | None, typer.Option(help="Add the recipe's exits to this bundle, whose other weights stay as they are.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="Threads of torch.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 2,
 ) -> None:
     """Train, distil, calibrate and export; or train a gate, on spoken words or before a bundle, and certify it.
 
@@ -48,17 +48,20 @@ def train(
         if bundle is None:
             make(recipe, folder, out, watch, seed)
         else:
-            extend(find_bundle(bundle), read_recipe(recipe), folder, out, watch)
+            change = {} if seed is None else {"seed": seed}
+            extend(find_bundle(bundle), read_recipe(recipe).model_copy(update=change), folder, out, watch)
 
 
 class Terminal(AbstractContextManager["Terminal"]):
     """A line an epoch and, on a terminal, a bar of the phase that runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
+        """quiet: standard output is somebody else's."""
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, transient=True)
+        self._progress = Progress(*columns, transient=True, console=Console(stderr=quiet))
         self._bars: dict[str, Any] = {}
 
     def line(self, text: str) -> None:
@@ -77,4 +80,5 @@ class Terminal(AbstractContextManager["Terminal"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.console.is_terminal:
+            self._progress.stop()

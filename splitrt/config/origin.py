@@ -115,7 +115,7 @@ def toml_or_text(text: str) -> str | list[Any] | dict[str, Any]:
     """A value outside a file. A token may look like a number, and the model reads numbers from text by itself."""
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
     return value if isinstance(value, str | list | dict) else text
 
@@ -132,7 +132,7 @@ def _explain(table: str, invalid: ValidationError) -> list[str]:
 def _load(file: Path, is_checked: bool = True) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # some numbers are no TOMLDecodeError
         raise ConfigError(f"config file must be readable TOML, {file} is not: {error}") from error
     if is_checked:
         _refuse(_strangers(content, TABLES, f"{file}: table "))

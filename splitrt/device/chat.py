@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from splitrt.errors import BundleError, ConfigError, InvalidInput
+from splitrt.errors import BundleError, ConfigError, InvalidInput, SplitError
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.folder import read_json
 
@@ -34,20 +34,21 @@ def render(template: str | None, special: dict[str, str], messages: Sequence[Mes
         said = "".join(f"{one['role']}: {one['content']}\n" for one in messages)
         return f"{said}assistant:"
     try:
-        import jinja2
         from jinja2.sandbox import ImmutableSandboxedEnvironment
     except ImportError:
         raise ConfigError("chat templates need jinja2: pip install 'splitrt[llm]'") from None
 
-    def refuse(words: str) -> None:
-        raise InvalidInput(f"the chat template refuses these messages: {words[:200]}")
+    def refuse(words: object) -> None:
+        raise InvalidInput(f"the chat template refuses these messages: {str(words)[:200]}")
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
     environment.globals["raise_exception"] = refuse
     try:
         rendered = environment.from_string(template).render(messages=messages, add_generation_prompt=True, **special)
-    except jinja2.TemplateError as error:
-        raise BundleError(f"the chat template must render: {str(error)[:200]}") from error
+    except SplitError:
+        raise
+    except Exception as error:  # whatever an expression of the template raises: no common root
+        raise BundleError(f"the chat template must render: {str(error)[:200] or type(error).__name__}") from error
     return str(rendered)
 
 

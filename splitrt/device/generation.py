@@ -70,7 +70,8 @@ class Generation:
         text = Text(tokenizer, wish.prompt, wish.stop)
         self._said = Said(text, wish, self._context, self._thinking, self.statistics)
         self._alone = False
-        self._heard_at = 0.0  # when the last verdict came
+        self._heard_at = 0.0  # when the last verdict came, or what was asked after it was sent
+        self._is_next = True  # what is asked next is the first since then
 
     async def events(self) -> AsyncIterator[Event]:
         """Raises the server's refusal, or LinkLost where it was never reached and the drafter may not go on alone."""
@@ -92,8 +93,10 @@ class Generation:
                     if self._said.is_over(alone=self._alone):
                         break
                     await self._ask()
+                    if self._is_next:  # the drafter's time, and that of who takes the events, is not the server's
+                        self._heard_at, self._is_next = clock(), False
                 late_in_s = self._heard_at + self._patience.bound_s - clock()
-                if late_in_s <= 0 and not self._alone:
+                if late_in_s <= 0 and not self._alone and not self._link.is_stirred:
                     self._alone = True
                     yield Link("alone")
                 if self._alone:
@@ -192,7 +195,7 @@ class Generation:
 
     def _learn(self, verdict: Verdict, asked: Asked) -> bool:
         """Whether what was asked is answered: nothing more is waited for."""
-        statistics, self._heard_at = self.statistics, asyncio.get_running_loop().time()
+        statistics, self._heard_at, self._is_next = self.statistics, asyncio.get_running_loop().time(), True
         statistics.answered += 1
         statistics.server_s += verdict.queue_s + verdict.verify_s
         if asked.is_answered:

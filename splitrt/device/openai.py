@@ -59,6 +59,8 @@ class Asked(BaseModel):
     logprobs: Literal[False] | None = None
     presence_penalty: Literal[0] | None = None
     frequency_penalty: Literal[0] | None = None
+    logit_bias: dict[str, Any] | None = Field(None, max_length=0)
+    suffix: Literal[""] | None = None
     tools: None = None
     response_format: None = None
 

@@ -22,6 +22,7 @@ class Pace:
         self.estimate = LinkEstimate()
         self.reach = Reach()
         self.router = Router()
+        self.undrafted = 0  # rounds since a draft was sent, where none pays
         self._calibration = Calibration()
         self._pass = PassCost()
         self._draft_s: float | None = None

@@ -64,9 +64,12 @@ def profile_device(bundle: Bundle, threads: int = 1) -> DeviceProfile:
 
 
 def save_profile(profile: DeviceProfile, bundle: Bundle) -> Path:
-    """Beside the bundle's folder: what lies in it is what its manifest lists."""
+    """Beside the bundle's folder: what lies in it is what its manifest lists. Raises ConfigError."""
     file = bundle.folder.with_name(f"{bundle.name}.profile.json")
-    file.write_text(json.dumps(profile.model_dump(), indent=1) + "\n")
+    try:
+        file.write_text(json.dumps(profile.model_dump(), indent=1) + "\n")
+    except OSError as error:
+        raise ConfigError(f"a profile must be written beside its bundle, {file} cannot be: {error.strerror}") from error
     return file
 
 
@@ -75,7 +78,8 @@ def compare(file: Path, threads: int = 1) -> float:
     try:
         theirs = DeviceProfile.model_validate_json(file.read_bytes())
     except (OSError, ValidationError) as error:
-        raise ConfigError(f"{file} must be what `splitrt doctor --profile` writes: {error}") from error
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
+        raise ConfigError(f"{file} must be what `splitrt doctor --profile` writes: {why}") from error
     bundle = find_bundle(theirs.bundle)
     if bundle.digest.hex() != theirs.digest:
         raise ConfigError(f"{file} must be of the bundle {bundle.name} that is here, got one of another digest")

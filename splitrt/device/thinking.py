@@ -14,6 +14,7 @@ from splitrt.device.wish import LONGEST_DRAFT, Wish
 from splitrt.language.draft import Draft, Drafter, ModelDrafter
 
 LONGEST_GUESS = 64  # tokens that are not shown
+PROBE = 16  # rounds of which one has a draft of a token where none pays: else nobody learnt that they pay again
 
 
 class Thinking:
@@ -31,6 +32,10 @@ class Thinking:
 
     async def draft(self, committed: Sequence[int], most: int, *, alone: bool) -> Draft:
         """The next round's, of at most `most` tokens in depth. alone: all that was guessed meanwhile goes into it."""
+        if not alone and self._is_probe():
+            if not len(self.guess):
+                await self._step(committed)
+            return self._of_guess(0, min(most, 1))
         if self._wish.branches > 1 and not alone and isinstance(self._drafter, ModelDrafter):
             return await self._tree(self._drafter, committed, most)
         if alone:
@@ -69,9 +74,17 @@ class Thinking:
 
     @property
     def _most_ahead(self) -> int:
-        """The draft under way, the target's own token behind it, and the next draft."""
+        """The draft under way, the target's own token behind it, and the next draft; none where none is sent."""
         fixed = self._wish.draft_tokens
-        return 2 * (self._pace.plan(LONGEST_DRAFT).length if fixed is None else fixed) + 1
+        length = self._pace.plan(LONGEST_DRAFT).length if fixed is None else fixed
+        return 2 * length + 1 if length else 0
+
+    def _is_probe(self) -> bool:
+        """Whether a draft that does not pay is due, to measure what drafts are worth by now."""
+        if self._wish.draft_tokens is not None or self._pace.plan(LONGEST_DRAFT).length:
+            return False
+        self._pace.undrafted = (self._pace.undrafted + 1) % PROBE
+        return not self._pace.undrafted
 
     @property
     def _is_paired(self) -> bool:

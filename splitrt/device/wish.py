@@ -37,6 +37,8 @@ class Wish:
             raise InvalidInput(f"offline must be one of {', '.join(OFFLINE)}, got {self.offline!r}")
         if not self.prompt:
             raise InvalidInput("a prompt must be at least one token, got none")
+        if odd := [one for one in self.prompt if not 0 <= one < self.vocabulary]:
+            raise InvalidInput(f"a prompt's tokens must be from 0 to {self.vocabulary - 1}, got {odd[0]}")
         if self.mode not in WAYS:
             raise InvalidInput(f"mode must be one of {', '.join(WAYS)}, got {self.mode!r}")
         if self.draft_tokens is not None and not 0 <= self.draft_tokens <= LONGEST_DRAFT:

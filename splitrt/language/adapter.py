@@ -164,10 +164,11 @@ def load_adapter(folder: Path, config: Mapping[str, Any], device: str = "cpu") -
     kind = str(config.get("model_type"))[:64]
     if "auto_map" in config:
         raise ConfigError(f"model_type {kind!r} must not need code of its folder (auto_map)")
-    others = set(config.get("layer_types") or ()) - {"full_attention"}
+    others = {str(one) for one in _listed(config.get("layer_types"))} - {"full_attention"}
     if others or config.get("sliding_window") is not None or config.get("use_sliding_window"):
         raise ConfigError(f"a cache of {kind} must hold every token: {', '.join(sorted(others)) or 'sliding_window'}")
     try:
+        from safetensors import SafetensorError
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError:
         raise ConfigError(f"model_type {kind!r} needs transformers: pip install 'splitrt[llm]'") from None
@@ -183,7 +184,7 @@ def load_adapter(folder: Path, config: Mapping[str, Any], device: str = "cpu") -
         )  # fmt: skip
     except SplitError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
         raise ConfigError(
             f"model_type must be one that transformers loads as a causal model, got {kind!r}: {str(error)[:160]}"
         ) from error
@@ -191,6 +192,10 @@ def load_adapter(folder: Path, config: Mapping[str, Any], device: str = "cpu") -
     if missing := sorted(report["missing_keys"]):
         raise BundleError(f"weights must hold {missing[0]} and {len(missing) - 1} others that are missing")
     return Adapter(model, device)
+
+
+def _listed(given: Any) -> list[Any]:
+    return given if isinstance(given, list) else [] if given is None else [given]
 
 
 def _library_cache(cache: Cache | None, slots: Sequence[int]) -> Any:

@@ -20,12 +20,12 @@ import shutil
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from splitrt.bundle import MAX_MANIFEST_BYTES, built_in_folder, check_file, digests
-from splitrt.errors import BundleError, ModelNotFound
+from splitrt.bundle import MAX_MANIFEST_BYTES, built_in_folder, by_version, check_file, digests
+from splitrt.errors import BundleError, ConfigError, ModelNotFound
 from splitrt.manifest import NAME, VERSION
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class LanguageManifest(BaseModel):
     name: str = Field(pattern=f"^{NAME.pattern}$")
     version: str = Field(pattern=f"^{VERSION.pattern}$")
     context: int = Field(ge=2, le=1 << 20)  # tokens of a text, its prompt included
-    ends: tuple[int, ...] = Field((), max_length=64)  # tokens that end a text
+    ends: tuple[Annotated[int, Field(ge=0, lt=1 << 32)], ...] = Field((), max_length=64)  # tokens that end a text
     files: dict[str, str]
 
     @field_validator("files")
@@ -95,7 +95,7 @@ class LanguageBundle:
         return load_tokenizer(self.folder / "tokenizer.json")
 
     def model(self, half: Literal["draft", "target"], device: str = "cpu") -> Model:
-        """Raises BundleError where the half is not here or its vocabulary is not the tokenizer's."""
+        """Raises BundleError where the half is not here."""
         from splitrt.language.folder import load_folder
 
         if not (self.folder / half).is_dir():
@@ -155,11 +155,11 @@ def parse_language(data: bytes) -> LanguageManifest:
     """Raises BundleError with the key."""
     try:
         return LanguageManifest.model_validate(tomllib.loads(data.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BundleError(f"{MANIFEST} must be valid TOML: {error}") from error
     except ValidationError as error:
         problem = error.errors()[0]
         raise BundleError(f"{MANIFEST}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is no TOMLDecodeError
+        raise BundleError(f"{MANIFEST} must be valid TOML: {error}") from error
 
 
 def make_language(
@@ -174,13 +174,22 @@ def make_language(
     moa: Path | None = None,
 ) -> Path:
     """A bundle out of two models' folders and a tokenizer's file, copied; moa: a folder of `moa` and `states`.
-    Returns its folder.
+    Returns its folder, which appears when all of it is there.
 
-    Raises BundleError where the two disagree with the tokenizer or one another.
+    Raises ConfigError on a name that is none and where the folder exists, BundleError where the two disagree with the
+    tokenizer or one another.
     """
     from splitrt.language.folder import load_folder
     from splitrt.language.tokens import load_tokenizer
 
+    if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
+        raise ConfigError(
+            f"a bundle must have a name like {NAME.pattern} and a version like {VERSION.pattern}, got {name!r} and "
+            f"{version!r}"
+        )
+    finished = folder / f"{name}-{version}"
+    if finished.exists():
+        raise ConfigError(f"--out must not hold {finished.name} already, got {folder}")
     models, tokens = [load_folder(target), load_folder(draft)], load_tokenizer(tokenizer)
     vocabularies = [model.config.vocabulary for model in models]
     # Folders may pad their embeddings, but then both must: a token of one is a token of the other.
@@ -189,7 +198,8 @@ def make_language(
             f"target and draft must have one vocabulary of at least the tokenizer's {tokens.vocabulary}, "
             f"got {vocabularies}"
         )
-    made = folder / f"{name}-{version}"
+    made = finished.with_name(f".{finished.name}.new")
+    shutil.rmtree(made, ignore_errors=True)
     halves = [("target", target), ("draft", draft)]
     if moa is not None:
         halves += [(half, moa / half) for half in ("moa", "states")]
@@ -210,13 +220,18 @@ def make_language(
     ]
     (made / MANIFEST).write_text("\n".join(lines) + "\n")
     load_language(made)
-    return made
+    made.rename(finished)
+    return finished
 
 
 def language_folders(extra: Path | None = None) -> list[Path]:
     """Of every language bundle, the newest first where a name has several; `extra` before the built-in ones."""
     roots = filter(None, (extra, built_in_folder()))
-    return [path.parent for root in roots for path in sorted(root.glob(f"*/{MANIFEST}"), reverse=True)]
+    return [path.parent for root in roots for path in _newest_first(root)]
+
+
+def _newest_first(root: Path) -> list[Path]:
+    return sorted(root.glob(f"*/{MANIFEST}"), key=lambda path: by_version(path.parent.name), reverse=True)
 
 
 def _folder(name: str, extra: Path | None) -> Path | None:

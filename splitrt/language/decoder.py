@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -109,7 +110,7 @@ class Decoder:
                 raise BundleError(f"weight {name} must have shape {shape}, got {given}")
             self._weights[name] = weights[name].to(self.device, torch.float32).contiguous()
         self._head_VD = self._weights["embed_tokens.weight" if config.tied else "lm_head.weight"]
-        self._turned = 0
+        self._turned, self._turning = 0, Lock()  # several texts' threads may ask at once
         self._cos_PE = self._sin_PE = torch.empty(0)
 
     def named(self) -> dict[str, Tensor]:
@@ -203,8 +204,10 @@ class Decoder:
 
     def turns(self, positions: int) -> tuple[Tensor, Tensor]:
         """cos_PE and sin_PE of at least so many positions."""
-        if positions > self._turned:
-            self._turned = min(self.config.context, max(256, 2 * positions))
-            cos_PE, sin_PE = self.config.rope.tables(self.config.head_dim, self._turned)
-            self._cos_PE, self._sin_PE = cos_PE.to(self.device), sin_PE.to(self.device)
-        return self._cos_PE, self._sin_PE
+        with self._turning:
+            if positions > self._turned:
+                turned = min(self.config.context, max(256, 2 * positions))
+                cos_PE, sin_PE = self.config.rope.tables(self.config.head_dim, turned)
+                self._cos_PE, self._sin_PE = cos_PE.to(self.device), sin_PE.to(self.device)
+                self._turned = turned
+            return self._cos_PE, self._sin_PE

@@ -73,7 +73,7 @@ def read_json(file: Path) -> dict[str, Any]:
         if file.stat().st_size > MOST_CONFIG_BYTES:
             raise BundleError(f"{file.name} must be at most {MOST_CONFIG_BYTES} bytes")
         content = json.loads(file.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{file.name} must be a readable JSON file: {error}") from error
     if not isinstance(content, dict):
         raise BundleError(f"{file.name} must hold an object, got {type(content).__name__}")
@@ -103,7 +103,7 @@ def _hugging_face(config: Mapping[str, Any]) -> DecoderConfig:
             tied=bool(config.get("tie_word_embeddings", False)),
             window=_window(config, kind),
         )
-    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise ConfigError(f"config.json must describe a {kind} model: {type(error).__name__} {error}") from error
 
 
@@ -126,6 +126,9 @@ def _whole(config: Mapping[str, Any], name: str, default: Any = None) -> int:
 
 
 def _stories(config: Mapping[str, Any]) -> DecoderConfig:
+    wanted = ("vocab_size", "dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "max_seq_len")
+    if missing := [name for name in wanted if name not in config]:
+        raise ConfigError(f"config.json must name a model_type, or be a llama2.c model's: {missing[0]} is missing")
     heads = _whole(config, "n_heads")
     if heads < 1 or not config.get("tied_embeddings", True):
         raise ConfigError("a llama2.c model must have at least one head and tied embeddings")

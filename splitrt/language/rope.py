@@ -34,8 +34,17 @@ class Rope:
         if not (math.isfinite(self.theta) and self.theta > 1):
             raise ConfigError(f"rope theta must be finite and above 1, got {self.theta}")
         wanted = {"linear": ("factor",), "llama3": LLAMA3, "yarn": ("factor", ORIGINAL)}.get(self.kind, ())
-        if missing := [name for name in wanted if name not in dict(self.settings)]:
+        given = dict(self.settings)
+        if missing := [name for name in wanted if name not in given]:
             raise ConfigError(f"rope scaling {self.kind} must have {', '.join(missing)}")
+        used = (*wanted, *(YARN if self.kind == "yarn" else ()))
+        if odd := [name for name in used if name in given and not 0 < given[name] < math.inf]:
+            raise ConfigError(f"rope scaling {self.kind}: {odd[0]} must be finite and above 0, got {given[odd[0]]}")
+        if self.kind == "llama3" and not given["low_freq_factor"] < given["high_freq_factor"]:
+            raise ConfigError(
+                f"rope scaling llama3: low_freq_factor must be below high_freq_factor, got {given['low_freq_factor']} "
+                f"and {given['high_freq_factor']}"
+            )
 
     def tables(self, head_dim: int, positions: int) -> tuple[Tensor, Tensor]:
         """cos_PE and sin_PE, computed in double and rounded once, E/2 columns each."""
@@ -66,6 +75,7 @@ class Rope:
 
 ORIGINAL = "original_max_position_embeddings"
 LLAMA3 = ("factor", "low_freq_factor", "high_freq_factor", ORIGINAL)
+YARN = ("beta_fast", "beta_slow", "attention_factor")  # may be left out
 
 
 def _llama3(plain: Tensor, settings: Mapping[str, float]) -> Tensor:

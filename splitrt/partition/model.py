@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from splitrt import families
 from splitrt.errors import ConfigError
-from splitrt.manifest import Pixels
+from splitrt.manifest import LEAST_SIDE, MOST_SIDE, Pixels
 from splitrt.nn.split import Whole
 
 FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -49,9 +50,12 @@ class Model:
 def open_model(text: str, weights: Path | None = None, seed: int = 0) -> Model:
     """weights: a family's published ones; without them they are random. Raises ConfigError."""
     torch.manual_seed(seed)
+    is_factory = bool(FACTORY.fullmatch(text)) and text.partition(":")[0] not in families.names()
+    if weights is not None and (Path(text).is_dir() or is_factory):
+        raise ConfigError(f"weights are of a family, {text} has its own")
     if Path(text).is_dir():
         return _from_folder(Path(text))
-    if FACTORY.fullmatch(text) and text.partition(":")[0] not in families.names():
+    if is_factory:
         return _from_factory(text)
     return _from_family(text, weights)
 
@@ -117,7 +121,7 @@ def _from_folder(folder: Path) -> Model:
         kind = getattr(transformers, (config.architectures or ["?"])[0])
         config.use_cache = False
         module = kind.from_pretrained(folder, config=config, local_files_only=True, use_safetensors=True).eval()
-    except (OSError, ValueError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, AttributeError, KeyError, SafetensorError) as error:
         raise ConfigError(f"{folder} must hold a config.json that names its class, and safetensors: {error}") from error
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "model"
     if module.main_input_name == "pixel_values":
@@ -145,10 +149,20 @@ def _preprocessing(folder: Path) -> dict[str, Any]:
 
 
 def photograph_of(inputs: Any, treated: Mapping[str, Any] = IMAGENET) -> Pixels | None:
-    """What becomes of a photograph for a network whose one input is a map of three channels; None for others."""
+    """What becomes of a photograph for a network whose one input is a map of three channels; None for others.
+
+    Raises ConfigError where it cannot be treated so.
+    """
     if len(inputs) != 1 or not isinstance(inputs[0], Tensor) or inputs[0].dtype != torch.float32:
         return None
     if inputs[0].ndim != 4 or tuple(inputs[0].shape[:2]) != (1, 3):
         return None
     height, width = inputs[0].shape[2:]
-    return Pixels.model_validate({**IMAGENET, **treated, "height": height, "width": width})
+    if not (LEAST_SIDE <= height <= MOST_SIDE and LEAST_SIDE <= width <= MOST_SIDE):
+        return None
+    try:
+        return Pixels.model_validate({**IMAGENET, **treated, "height": height, "width": width})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "pixels"
+        raise ConfigError(f"a photograph's {place}, of preprocessor_config.json: {problem['msg']}") from error

@@ -224,5 +224,10 @@ def from_verifier(message: pb.FromVerifier) -> Opened | Verdict:
             raise BadFrame(f"protocol must be {PROTOCOL}, got {opened.protocol}", reason="protocol")
         if not opened.context or not opened.max_nodes:
             raise BadFrame("a server must take a context and a draft of at least one token", reason="malformed")
-        return Opened(context=opened.context, max_nodes=opened.max_nodes, held=opened.held, held_hash=opened.held_hash)
+        return Opened(
+            context=opened.context,
+            max_nodes=min(opened.max_nodes, MOST_NODES),  # more cannot be sent, whatever a server takes
+            held=opened.held,
+            held_hash=opened.held_hash,
+        )
     raise BadFrame("a message must hold an opened or a verdict", reason="malformed")

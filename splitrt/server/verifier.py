@@ -14,7 +14,7 @@ from typing import Self
 
 from torch import Tensor
 
-from splitrt.errors import BadFrame, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
+from splitrt.errors import BadFrame, BundleError, InvalidInput, ModelNotFound, VersionGone, VersionMismatch
 from splitrt.language.bundle import LanguageBundle
 from splitrt.language.context import Context
 from splitrt.language.draft import ModelDrafter, chain
@@ -41,9 +41,14 @@ class Verifier:
         ttl_s: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Raises BundleError where the target is not here or does not fit its tokenizer."""
+        """Raises BundleError where the target is not here or reads shorter texts than the manifest says."""
         self.bundle = bundle
         self.target = bundle.model("target", device)
+        if bundle.manifest.context > self.target.config.context:  # one such text would end every session's pass
+            raise BundleError(
+                f"{bundle.name} must have a context of at most its target's {self.target.config.context} tokens, got "
+                f"{bundle.manifest.context}"
+            )
         self.difference = row_difference(self.target)  # 0.0: exact on this machine, whatever is drafted
         self.rounds = self.drafted = self.accepted = self.borrowed = 0
         self._states = bundle.state_maker(self.target)

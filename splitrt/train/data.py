@@ -125,8 +125,11 @@ def read_folder(folder: Path, split: str) -> tuple[list[UInt8], Int64]:
 
 
 def class_names(file: Path) -> list[str]:
-    """A name a line; none where there is no such file."""
-    return file.read_text().splitlines() if file.is_file() else []
+    """A name a line; none where there is no such file. Raises ConfigError on one that is no text."""
+    try:
+        return file.read_text().splitlines() if file.is_file() else []
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"class names must be text, a name a line, {file} is none: {error}") from error
 
 
 def to_tensor(frames_BHWC: UInt8, pixels: Pixels) -> Tensor:

@@ -38,5 +38,5 @@ def _keys(path: Path) -> set[str]:
         return set(tomllib.loads(path.read_text()))
     except OSError:
         return set()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error

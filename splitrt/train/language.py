@@ -86,7 +86,7 @@ class LanguageRecipe(Table):
 def is_language_recipe(file: Path) -> bool:
     try:
         return tomllib.loads(file.read_text()).get("kind") == "language"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError):
         return False  # whoever reads it as another recipe says what is wrong
 
 

@@ -9,6 +9,7 @@ Shape letters: B batch, T tokens, V vocabulary.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import time
@@ -89,7 +90,7 @@ class MoaRecipe(Table):
 def is_moa_recipe(file: Path) -> bool:
     try:
         return tomllib.loads(file.read_text()).get("kind") == "moa"
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError):
         return False
 
 
@@ -113,7 +114,7 @@ def train_moa(recipe: MoaRecipe, data: Path, out: Path, watch: Watch) -> Path:
     ids = torch.tensor(encode_text(tokenizer, text[: int(TRAINED * len(text))]))
     held = encode_text(tokenizer, text[int(TRAINED * len(text)) : int(REPORTED * len(text))])
     work = out / ".training" / f"{recipe.name}-{recipe.version}"
-    mixture, draft = fit_moa(recipe, bundle, ids, work / "moa.safetensors", watch)
+    mixture, draft = fit_moa(recipe, bundle, ids, work / f"moa-{_decides(recipe, bundle)}.safetensors", watch)
     _save(work / "parts", mixture, draft)
     folder = make_language(
         out, name=recipe.name, version=recipe.version, target=bundle.folder / "target", draft=work / "parts/draft",
@@ -122,6 +123,12 @@ def train_moa(recipe: MoaRecipe, data: Path, out: Path, watch: Watch) -> Path:
     watch.line("measured on the text behind what was trained on")
     write_moa_card(folder, bundle, recipe, held, len(ids))
     return folder
+
+
+def _decides(recipe: MoaRecipe, bundle: LanguageBundle) -> str:
+    """Of all that a course depends on: another recipe's state is not gone on from."""
+    decides = f"{recipe.model_dump_json(exclude={'name', 'version'})} {bundle.digest.hex()}"
+    return hashlib.sha256(decides.encode()).hexdigest()[:12]
 
 
 def _save(folder: Path, mixture: Mixture, draft: Reader) -> None:
@@ -150,7 +157,7 @@ def fit_moa(
     if checkpoint.is_file():
         curve = load_checkpoint(checkpoint, parts, optimiser)
         watch.line(f"moa: goes on after step {curve[-1]['step']} of {recipe.steps}")
-    started_at, sums = time.monotonic(), [0.0, 0.0]
+    started_at, sums, summed = time.monotonic(), [0.0, 0.0], 0
     for step in range(curve[-1]["step"] if curve else 0, recipe.steps):
         draw = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)  # so that a resumed course is the same
         x_BT, _ = windows(ids, target.config.context, recipe.batch, draw)
@@ -167,16 +174,17 @@ def fit_moa(
             torch.nn.utils.clip_grad_norm_(part.parameters(), 1.0)
         optimiser.step()
         sums = [held + float(loss.detach()) for held, loss in zip(sums, losses, strict=True)]
+        summed += 1
         if not all(math.isfinite(one) for one in sums):
             raise ConfigError(f"moa: the loss must stay finite, got {losses} at step {step}")
         watch.step("moa", step + 1, recipe.steps)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == recipe.steps:
-            curve.append({"step": step + 1, "moa": sums[0] / SAVE_EVERY, "draft": sums[1] / SAVE_EVERY})
+            curve.append({"step": step + 1, "moa": sums[0] / summed, "draft": sums[1] / summed})
             watch.line(
                 f"moa {step + 1}/{recipe.steps}: loss {curve[-1]['moa']:.3f}, draft {curve[-1]['draft']:.3f}, "
                 f"{time.monotonic() - started_at:.0f} s"
             )
-            sums = [0.0, 0.0]
+            sums, summed = [0.0, 0.0], 0
             save_checkpoint(checkpoint, parts, optimiser, curve)
     return mixture.eval(), draft.eval()
 

@@ -165,9 +165,9 @@ def read_recipe(path: Path) -> Recipe:
     """Read and check a recipe. Raises ConfigError with the file, the key, what was given and wanted."""
     try:
         table = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"recipe must be a readable TOML file, got {path}") from None
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(f"recipe must be a readable TOML file, got {path}: {error.strerror}") from None
+    except ValueError as error:  # not TOMLDecodeError alone: a number may have too many digits
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
     return check_recipe(table, str(path))
 
@@ -199,6 +199,8 @@ def _first(error: ValidationError) -> str:
 def _known_keys(loc: tuple[int | str, ...]) -> list[str]:
     table: Any = Recipe
     for part in loc[:-1]:
-        kinds = table.model_fields[str(part)].annotation
+        if isinstance(part, int):
+            continue  # a row of the table before it
+        kinds = table.model_fields[part].annotation
         table = next(kind for kind in getattr(kinds, "__args__", (kinds,)) if kind is not type(None))
     return sorted(table.model_fields)

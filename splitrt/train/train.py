@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -130,12 +132,14 @@ def _phase(kept: Path, parts: nn.Module, watch: Watch, curve_file: Path, run: Ca
         watch.line(f"{kept.name}: trained already, its weights were found in {done}")
         try:
             parts.load_state_dict(load_file(done))
-        except RuntimeError as error:
+        except (RuntimeError, SafetensorError) as error:
             raise ConfigError(f"weights in {done} are not of this recipe; delete them to start anew") from error
         parts.eval()
         return
     done.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = kept.with_suffix(".checkpoint")
     add_rows(curve_file, run(checkpoint))
-    save_file({name: value.contiguous() for name, value in parts.state_dict().items()}, done)
+    fresh = kept.with_suffix(".new")  # replaced in one step: what is interrupted leaves no half of it
+    save_file({name: value.contiguous() for name, value in parts.state_dict().items()}, fresh)
+    os.replace(fresh, done)
     checkpoint.unlink(missing_ok=True)

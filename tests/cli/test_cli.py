@@ -11,6 +11,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
+
+from splitrt.cli import app
+from splitrt.cli.train import Terminal
+from splitrt.errors import ConfigError
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -57,7 +64,9 @@ def test_models_show_writes_the_seam_as_json() -> None:
 
 
 def test_models_verify_holds_for_the_built_in_bundle_on_this_machine() -> None:
-    assert run("models", "verify", "photos").returncode == 0
+    done = run("models", "verify", "photos", "--json", "-")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["bundle"] == "photos-3"
 
 
 def test_doctor_finds_no_fault_with_this_machine_and_one_with_a_dead_server() -> None:
@@ -116,3 +125,63 @@ def test_the_demo_loses_nothing_ends_frames_at_its_gate_and_writes_its_keys(tmp_
     assert summary["lost"] == 0
     assert set(summary["baselines"]) == {"widest", "jpeg", "exit alone"}
     assert (tmp_path / "demo.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (("models", "show", "shakespeare"), "is a language bundle"),
+        (("models", "verify", "shakespeare"), "is a language bundle"),
+        (("models", "show", "photos", "--json", "/"), "--json must be a file that can be written"),
+        (("doctor", "--health", "--json", "-"), "not with --health"),
+        (("stream", ".", "--plot", "run.nope"), "a plot must be a file named"),
+        (("demo", "--plot", "run.nope"), "a plot must be a file named"),
+        (("bench", "frame", "--plot", "run.nope"), "a plot must be a file named"),
+        (("plan", "photos", "--link", "5mbit,40ms", "--range-plot", "run.nope"), "a plot must be a file named"),
+        (("plan", "photos", "--link", "5mbit,40ms", "--weights", "w.safetensors"), "--weights are of a family"),
+        (("split", "resnet:classes=10", "--out", "runs", "--labels", "no-such-file"), "--labels must be a file"),
+        (("train", ".", "--out", "runs", "--data", "."), "must be a readable TOML file"),
+    ],
+    ids=lambda words: " ".join(words) if isinstance(words, tuple) else "",
+)
+def test_a_mistake_is_said_before_anything_is_done(words: tuple[str, ...], wanted: str) -> None:
+    if words[0] in ("plan", "split", "train"):
+        pytest.importorskip("torch")
+    error = CliRunner().invoke(app, words).exception
+    assert isinstance(error, ConfigError)
+    assert wanted in str(error)
+
+
+@pytest.mark.parametrize("port", ["-5", "0", "99999"])
+def test_an_endpoint_has_a_port(port: str) -> None:
+    assert CliRunner().invoke(app, ["generate", "--serve-openai", port]).exit_code == 2
+
+
+def test_a_seed_is_the_recipes_also_where_exits_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    seeds: list[int] = []
+    monkeypatch.setattr("splitrt.train.extend.extend", lambda bundle, recipe, *_: seeds.append(recipe.seed))
+    words = ["train", str(RECIPES / "photos.toml"), "--out", "runs", "--data", ".", "--bundle", "photos"]
+    for more in ([], ["--seed", "7"]):
+        assert CliRunner().invoke(app, [*words, *more]).exit_code == 0
+    assert seeds == [0, 7]
+
+
+def test_what_training_says_is_not_among_the_json_that_a_plan_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (True, False):
+        with Terminal(quiet=quiet) as watch:
+            watch.line("exporting 3 cuts")
+        said = capsys.readouterr()
+        assert (said.out, said.err)[quiet] == "exporting 3 cuts\n"
+        assert not (said.out, said.err)[not quiet]
+
+
+def test_split_names_what_it_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.setattr("splitrt.partition.model.open_model", lambda *_: None)
+    monkeypatch.setattr(
+        sys.modules["splitrt.cli.split"], "_captured", lambda *given: given[-1].line("written: runs/net-1")
+    )
+    done = CliRunner().invoke(app, ["split", "nets:net", "--cut", "1", "--out", "runs"])
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "written: runs/net-1\n"

@@ -311,3 +311,12 @@ def test_no_problem_shows_a_token(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with suppress(ConfigError):
         assert SECRET not in "\n".join(problems_of(path))
+
+
+def test_a_number_of_thousands_of_digits_is_refused_in_a_file_and_in_the_environment(file: Path) -> None:
+    file.write_text(f"[client]\nthreads = {'1' * 5000}\n")
+    for read in (lambda: client(file=file), lambda: problems_of(file)):
+        with pytest.raises(ConfigError, match="must be readable TOML"):
+            read()
+    with pytest.raises(ConfigError, match="threads"):
+        client(environment={"SPLITRT_CLIENT_THREADS": "1" * 5000})

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +19,20 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from language_pairs import AlwaysWrong, Oracle, Random, save_pair  # noqa: E402
 
-from splitrt.device.events import Confirm, Done, Event, Retract, Token  # noqa: E402
+from splitrt.device.events import Confirm, Done, Event, Link, Retract, Token  # noqa: E402
 from splitrt.device.generation import Generation  # noqa: E402
+from splitrt.device.pace import Pace  # noqa: E402
+from splitrt.device.thinking import PROBE, Thinking  # noqa: E402
 from splitrt.device.verifier_link import ScriptedVerifierLink  # noqa: E402
-from splitrt.device.wish import Offline, Wish  # noqa: E402
-from splitrt.errors import InvalidInput  # noqa: E402
+from splitrt.device.wish import LONGEST_DRAFT, Offline, Wish  # noqa: E402
+from splitrt.errors import BundleError, InvalidInput  # noqa: E402
+from splitrt.language.bundle import load_language  # noqa: E402
 from splitrt.language.draft import Drafter, ModelDrafter, PromptLookup  # noqa: E402
 from splitrt.language.moa import MoaDrafter  # noqa: E402
 from splitrt.language.plain import plain_tokens  # noqa: E402
 from splitrt.language.sampling import Sampling  # noqa: E402
 from splitrt.language.text import Stop, Text  # noqa: E402
-from splitrt.rpc.rounds import Opened, Verdict  # noqa: E402
+from splitrt.rpc.rounds import Opened, Round, Verdict  # noqa: E402
 from splitrt.server.verifier import MAX_NODES, Verifier  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,6 +53,7 @@ class Bench:
         self.verifier = Verifier(self.bundle)
         self.draft = self.bundle.model("draft")
         self.plain = lru_cache(None)(self._plain)
+        self.drafters: dict[str, Drafter] = {"slow": Slow()}
 
     def _plain(self, prompt: tuple[int, ...], sampling: Sampling, stop: Stop) -> Text:
         text = Text(self.tokenizer, prompt, stop)
@@ -57,6 +65,8 @@ class Bench:
 
     def drafter(self, kind: str, prompt: Sequence[int], text: Text) -> Drafter:
         truth = [*prompt, *text.tokens]
+        if kind in self.drafters:
+            return self.drafters[kind]
         drafters: dict[str, Callable[[], Drafter]] = {
             "good": lambda: ModelDrafter(self.draft),
             "moa": lambda: MoaDrafter(*self.bundle.moa()),
@@ -68,7 +78,14 @@ class Bench:
         return drafters[kind]()
 
     def generate(
-        self, wish: Wish, kind: str = "good", faults: float = 0.0, seed: int = 0, slow: int = 0
+        self,
+        wish: Wish,
+        kind: str = "good",
+        faults: float = 0.0,
+        seed: int = 0,
+        slow: int = 0,
+        pace: Pace | None = None,
+        takes_s: float = 0.0,
     ) -> tuple[list[Event], Done, Text]:
         text = self.plain(wish.prompt, wish.sampling, wish.stop)
         key = ("tester", bytes(16))
@@ -88,11 +105,15 @@ class Bench:
             seed=seed,
         )
         drafter = self.drafter(kind, wish.prompt, text)
-        generation = Generation(self.bundle, self.tokenizer, drafter, wish, lambda _: link)
+        generation = Generation(self.bundle, self.tokenizer, drafter, wish, lambda _: link, pace=pace)
 
         async def collect() -> list[Event]:
+            events = []
             async with asyncio.timeout(60):
-                return [event async for event in generation.events()]
+                async for event in generation.events():
+                    events.append(event)
+                    await asyncio.sleep(takes_s)
+            return events
 
         events = asyncio.run(collect())
         done = events[-1]
@@ -287,3 +308,94 @@ async def exhaust(bench: Bench, link: ScriptedVerifierLink, drafter: Drafter | N
     drafter = drafter or ModelDrafter(bench.draft)
     async for _ in Generation(bench.bundle, bench.tokenizer, drafter, wish(Sampling()), lambda _: link).events():
         pass
+
+
+@pytest.mark.parametrize("settings", [{"mode": "split"}, {"mode": "stream"}])
+def test_who_takes_events_slowly_is_not_told_that_the_server_is_away(settings: Any, bench: Bench) -> None:
+    asked = replace(wish(Sampling(), draft_tokens=4, patience_s=0.02, **settings), stop=Stop(max_tokens=6))
+    events = bench.generate(asked, takes_s=0.03)[0]
+    assert not any(isinstance(event, Link) for event in events)
+
+
+def test_a_slow_drafter_is_not_a_server_that_is_away(bench: Bench) -> None:
+    asked = replace(wish(Sampling(), draft_tokens=4, patience_s=0.03, offline="keep"), stop=Stop(max_tokens=8))
+    events, done, text = bench.generate(asked, "slow")
+    assert not any(isinstance(event, Link) for event in events)
+    assert list(done.tokens) == text.tokens
+
+
+def test_where_nothing_is_drafted_the_drafter_rests(bench: Bench) -> None:
+    drafter = bench.drafters["counting"] = Counting()
+    bench.generate(wish(Sampling(), draft_tokens=0, mode="split"), "counting", slow=5)
+    assert drafter.steps == 0
+
+
+def test_drafts_that_did_not_pay_are_tried_again_now_and_then(bench: Bench) -> None:
+    pace = Pace()
+    for _ in range(100):
+        pace.reach.add(1, 0)
+    pace.drafted(10.0)
+    assert pace.plan(LONGEST_DRAFT).length == 0
+    for branches in (1, 3):
+        asked = wish(Sampling(), draft_tokens=None, mode="split", branches=branches)
+        _, done, text = bench.generate(asked, pace=pace)
+        assert list(done.tokens) == text.tokens
+        assert 0 < done.statistics.drafted <= len(text.tokens) // PROBE + 1
+
+
+def test_a_drafter_that_got_better_is_used_again(bench: Bench) -> None:
+    pace, truth = Pace(), [5] * 60
+    asked = wish(Sampling(), draft_tokens=None, mode="split")
+    pace.drafted(0.004)
+
+    def answered(ids: tuple[int, ...], accepted: int) -> None:
+        one = Round(round=1, base=3, base_hash=0, start=2, prefix=(1,), ids=ids, parents=tuple(range(-1, len(ids) - 1)))
+        verdict = Verdict(round=1, base=3, path=tuple(range(accepted)), tokens=(5,))
+        pace.answered(one, verdict, [0.9] * len(ids), 40, 0.0, 0.01)
+
+    for _ in range(60):
+        answered((5,), 0)
+    assert pace.plan(LONGEST_DRAFT).length == 0
+
+    async def rounds() -> int:
+        thinking = Thinking(Oracle(truth), asked, pace)
+        for number in range(40 * PROBE):
+            draft = await thinking.draft([1, 2, 3], 40, alone=False)
+            answered(draft.ids, len(draft.ids))
+            thinking.guess.take(len(thinking.guess))
+            if len(draft.ids) > 1:
+                return number
+        return -1
+
+    assert asyncio.run(rounds()) > 0
+
+
+def test_a_prompt_of_tokens_that_are_none_is_refused() -> None:
+    for token in (-1, 274, 1 << 40):
+        with pytest.raises(InvalidInput, match="from 0 to 273"):
+            Wish(prompt=(1, token), vocabulary=274, sampling=Sampling(), stop=Stop())
+
+
+def test_a_server_does_not_take_a_bundle_of_longer_texts_than_its_target_reads(bench: Bench, tmp_path: Path) -> None:
+    folder = shutil.copytree(bench.bundle.folder, tmp_path / "tiny-1")
+    manifest = folder / "language.toml"
+    manifest.write_text(manifest.read_text().replace("context = 160", "context = 161"))
+    with pytest.raises(BundleError, match="at most its target's 160 tokens, got 161"):
+        Verifier(load_language(folder))
+
+
+class Counting:
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def step(self, tokens: Sequence[int], sampling: Sampling) -> tuple[int, float] | None:
+        self.steps += 1
+        return 5, 0.5
+
+
+class Slow:
+    """A hundredth of a second a token, and wrong."""
+
+    def step(self, tokens: Sequence[int], sampling: Sampling) -> tuple[int, float] | None:
+        time.sleep(0.01)
+        return 5, 0.5

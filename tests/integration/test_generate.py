@@ -454,6 +454,11 @@ def test_pair_makes_a_bundle(bundle: LanguageBundle, tmp_path: Path) -> None:
     ran = CliRunner().invoke(app, words)
     assert ran.exit_code == 0, ran.output
     assert load_language(tmp_path / "made-1").manifest.ends == (2,)
+    assert [path.name for path in tmp_path.iterdir()] == ["made-1"]
+    assert "must not hold made-1 already" in str(CliRunner().invoke(app, words).exception)
+    nameless = [word if word != "made" else "Made Up" for word in words]
+    assert "must have a name like" in str(CliRunner().invoke(app, nameless).exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["made-1"]
 
 
 async def test_stories260k_is_told_through_an_outage(data: Path, tmp_path: Path) -> None:

@@ -150,6 +150,7 @@ async def test_what_cannot_be_answered_is_refused_in_words_and_the_endpoint_goes
             ({"model": "gpt"}, openai.NotFoundError, "model must be tiny"),
             ({"n": 2}, openai.BadRequestError, "n: "),
             ({"logprobs": True}, openai.BadRequestError, "logprobs"),
+            ({"logit_bias": {"5": 100}}, openai.BadRequestError, "logit_bias"),
             ({"temperature": -1}, openai.BadRequestError, "temperature must be"),
             ({"temperature": -1, "stream": True}, openai.BadRequestError, "temperature must be"),
             ({"messages": []}, openai.BadRequestError, "messages must be"),
@@ -195,3 +196,11 @@ def test_the_folders_chat_template_makes_the_prompt_and_reaches_nothing_else(
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     read = chat_template(LanguageBundle(tmp_path, bundle.manifest, bundle.digest))
     assert read == (template, {"bos_token": "<s>", "eos_token": "</s>"})
+
+
+def test_whatever_a_template_raises_is_said_of_the_template() -> None:
+    for hostile in ("{{ 1 + 'a' }}", "{{ 1 // 0 }}", "{% for i in range(10**9) %}x{% endfor %}"):
+        with pytest.raises(BundleError, match="must render"):
+            render(hostile, {}, read_messages(MESSAGES))
+    with pytest.raises(InvalidInput, match="refuses these messages: 5"):
+        render("{{ raise_exception(5) }}", {}, read_messages(MESSAGES))

@@ -10,8 +10,15 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the torch extra")
 
+from splitrt.errors import BundleError  # noqa: E402
 from splitrt.language.acceptance import play  # noqa: E402
-from splitrt.language.bundle import find_language, is_language, load_language  # noqa: E402
+from splitrt.language.bundle import (  # noqa: E402
+    find_language,
+    is_language,
+    language_folders,
+    load_language,
+    parse_language,
+)
 from splitrt.language.context import Context  # noqa: E402
 from splitrt.language.decoder import Decoder  # noqa: E402
 from splitrt.language.draft import ModelDrafter, chain  # noqa: E402
@@ -83,3 +90,18 @@ def test_a_device_needs_its_half_only(tmp_path: Path) -> None:
     assert not half.has_target
     assert half.digest == find_language("shakespeare").digest
     assert tomllib.loads((source / "language.toml").read_text())["name"] == "shakespeare"
+
+
+def test_the_newest_version_is_found_by_number(tmp_path: Path) -> None:
+    for version in ("9", "10"):
+        (tmp_path / f"tiny-{version}").mkdir()
+        (tmp_path / f"tiny-{version}" / "language.toml").touch()
+    assert [folder.name for folder in language_folders(tmp_path)][:2] == ["tiny-10", "tiny-9"]
+
+
+def test_a_manifest_that_no_text_could_be_said_by_is_refused() -> None:
+    sound = 'schema_version = 1\nname = "a"\nversion = "1"\ncontext = 5\nends = [%s]\n[files]\n"tokenizer.json" = "%s"'
+    assert parse_language((sound % ("2", "0" * 64)).encode()).ends == (2,)
+    for end, words in (("-1", "ends.0"), (str(1 << 32), "ends.0"), ("1" * 5000, "must be valid TOML")):
+        with pytest.raises(BundleError, match=words):
+            parse_language((sound % (end, "0" * 64)).encode())

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import json
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from splitrt.language.context import Context  # noqa: E402
 from splitrt.language.decoder import Decoder  # noqa: E402
 from splitrt.language.folder import load_folder, load_stories  # noqa: E402
 from splitrt.language.model import row_difference  # noqa: E402
+from splitrt.language.rope import Rope  # noqa: E402
 from splitrt.language.rows import paths_of  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,6 +29,7 @@ MODEL = random_model()
 
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 SIZES = {"vocab_size": 99, "hidden_size": 32, "intermediate_size": 44, "num_hidden_layers": 3, **HEADS}
+LLAMA = {"model_type": "llama", "max_position_embeddings": 64, **SIZES}
 LLAMA3 = {
     "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
@@ -215,3 +220,55 @@ def test_stories260k_says_what_its_authors_say_it_says(data: Path) -> None:
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the park."
     )
     assert row_difference(model, 60) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ({}, "vocab_size is missing"),
+        ('{"vocab_size": ' + "1" * 5000 + "}", "must be a readable JSON file"),
+        ({**LLAMA, "rope_theta": 10**400}, "must describe a llama model"),
+        ({**LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor must be finite and above 0"),
+        ({**LLAMA, "rope_scaling": {"rope_type": "yarn", "factor": 4, "beta_fast": 0}}, "beta_fast must be finite"),
+        (
+            {**LLAMA, "rope_scaling": {"rope_type": "yarn", "factor": 4, "original_max_position_embeddings": 0}},
+            "original_max_position_embeddings must be finite",
+        ),
+        (
+            {
+                **LLAMA,
+                "rope_scaling": {
+                    "rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 4,
+                    "original_max_position_embeddings": 8,
+                },
+            },
+            "low_freq_factor must be below",
+        ),
+        ({"model_type": "gpt2", "layer_types": 5}, "must hold every token: 5"),
+        ({"model_type": "gpt2", "layer_types": [["a"]]}, "must hold every token"),
+    ],
+)  # fmt: skip
+def test_a_damaged_configuration_is_refused_in_words(given: Any, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(given if isinstance(given, str) else json.dumps(given))
+    with pytest.raises((BundleError, ConfigError), match=wanted):
+        load_folder(tmp_path)
+
+
+def test_a_text_does_not_see_the_turns_that_another_is_still_making() -> None:
+    made, asked = threading.Event(), threading.Event()
+
+    class Slow(Rope):
+        def tables(self, head_dim: int, positions: int) -> tuple[Any, Any]:
+            asked.set()
+            assert made.wait(5)
+            return super().tables(head_dim, positions)
+
+    decoder = Decoder(replace(TARGET, rope=Slow(interleaved=True)), random_weights(TARGET, 0))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(decoder.turns, 100)
+        assert asked.wait(5)
+        second = pool.submit(decoder.turns, 100)
+        wait([second], timeout=0.05)
+        made.set()
+        assert len(first.result()[0]) >= 100
+        assert len(second.result()[0]) >= 100

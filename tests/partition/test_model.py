@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import save_file  # noqa: E402
 
 from splitrt.errors import ConfigError  # noqa: E402
+from splitrt.language.folder import load_folder  # noqa: E402
 from splitrt.partition.capture import capture  # noqa: E402
 from splitrt.partition.model import open_model, photograph_of  # noqa: E402
 
@@ -107,3 +109,32 @@ def test_a_folder_without_a_network_is_refused(tmp_path: Path) -> None:
 def test_only_a_batch_of_one_map_of_three_channels_is_a_photograph(shape: tuple[int, ...]) -> None:
     assert photograph_of((torch.zeros(shape),)) is None
     assert photograph_of((torch.zeros(1, 3, 8, 8, dtype=torch.float64),)) is None
+
+
+def test_a_small_map_of_three_channels_is_a_tensor_and_no_photograph() -> None:
+    assert photograph_of((torch.zeros(1, 3, 4, 4),)) is None
+    assert photograph_of((torch.zeros(1, 3, 8, 8),)) is not None
+
+
+@pytest.mark.parametrize("wrong", [{"mean": (1.0,)}, {"std": (0.0, 1.0, 1.0)}, {"mean": ("a", "b", "c")}])
+def test_what_no_photograph_is_treated_by_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="a photograph's"):
+        photograph_of((torch.zeros(1, 3, 8, 8),), wrong)
+
+
+def test_weights_of_a_family_are_not_passed_over_for_another_model(tmp_path: Path) -> None:
+    for model in (str(tmp_path), "small_modules:whatever"):
+        with pytest.raises(ConfigError, match="weights are of a family"):
+            open_model(model, tmp_path / "w.safetensors")
+
+
+def test_damaged_weights_in_a_folder_are_refused_in_words(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    sizes = {"n_embd": 8, "n_layer": 1, "n_head": 2, "vocab_size": 10, "bos_token_id": 1, "eos_token_id": 2}
+    described = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], **sizes}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    (tmp_path / "model.safetensors").write_bytes(bytes(40))
+    with pytest.raises(ConfigError, match="and safetensors"):
+        open_model(str(tmp_path))
+    with pytest.raises(ConfigError, match="transformers loads"):
+        load_folder(tmp_path)

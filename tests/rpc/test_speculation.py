@@ -127,3 +127,13 @@ def test_a_verdicts_path_must_be_one_of_the_draft() -> None:
             check_verdict(Verdict(round=1, base=3, path=path, tokens=(9,)), one, 10)
     with pytest.raises(InvalidInput, match="tokens below"):
         check_verdict(Verdict(round=1, base=3, tokens=(10,)), one, 10)
+
+
+def test_a_server_that_takes_wider_drafts_than_can_be_sent_is_sent_those_that_can() -> None:
+    opened = from_verifier(pb.FromVerifier(opened=pb.Opened(protocol=1, context=4096, max_nodes=100_000)))
+    assert isinstance(opened, Opened)
+    widest = opened.max_nodes
+    one = Round(
+        round=1, base=1, base_hash=0, start=0, prefix=(1,), ids=(1,) * widest, parents=(-1,) + (0,) * (widest - 1)
+    )
+    assert from_drafter(round_to_wire(one)) == one

@@ -151,3 +151,9 @@ def test_augmenting_keeps_the_shape_and_never_twice_the_same(side: int) -> None:
     out_BCHW = augment(x_BCHW)
     assert out_BCHW.shape == x_BCHW.shape
     assert not any(torch.equal(out_BCHW[0], other) for other in out_BCHW[1:])
+
+
+def test_class_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(ConfigError, match="a name a line"):
+        class_names(tmp_path / "classes.txt")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from splitrt.errors import ConfigError  # noqa: E402
 from splitrt.language.bundle import find_language, load_language  # noqa: E402
 from splitrt.train.kinds import make  # noqa: E402
 from splitrt.train.mixture import verified_at  # noqa: E402
-from splitrt.train.moa import fit_moa, is_moa_recipe, read_moa_recipe  # noqa: E402
+from splitrt.train.moa import _decides, fit_moa, is_moa_recipe, read_moa_recipe  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.usefixtures("one_thread")]
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,6 +59,9 @@ def test_a_bundle_is_made_that_keeps_the_target_byte_for_byte_and_trains_its_dra
     assert is_moa_recipe(file)
     folder = make(file, tmp_path / "data", tmp_path / "out", heard)
     made, before = load_language(folder), find_language("shakespeare")
+    losses = [float(one) for line in heard.lines for one in re.findall(r"(?:loss|draft) ([0-9.]+)", line)]
+    assert len(losses) == 2
+    assert min(losses) > 1  # of two steps, and not as if they had been SAVE_EVERY
     for name, digest in before.manifest.files.items():
         if name.startswith(("target/", "tokenizer")):
             assert made.manifest.files[name] == digest
@@ -96,3 +101,12 @@ def test_what_is_wrong_with_a_recipe_is_said_with_its_key(key: str, value: str, 
     file.write_text(small(**{key: value}))
     with pytest.raises(ConfigError, match=key):
         read_moa_recipe(file)
+
+
+def test_another_recipes_state_is_not_gone_on_from(tmp_path: Path) -> None:
+    file, bundle = tmp_path / "recipe.toml", find_language("shakespeare")
+    file.write_text(small())
+    recipe = read_moa_recipe(file)
+    assert _decides(recipe, bundle) == _decides(recipe.model_copy(update={"version": "9"}), bundle)
+    assert _decides(recipe, bundle) != _decides(recipe.model_copy(update={"seed": 1}), bundle)
+    assert _decides(recipe, bundle) != _decides(recipe, replace(bundle, digest=bytes(32)))

@@ -173,3 +173,16 @@ def test_every_committed_recipe_reads_and_builds() -> None:
             read_filter_recipe(path)
         else:
             read_language_recipe(path)
+
+
+def test_a_key_that_is_not_known_is_named_in_a_row_of_a_table_as_well(tmp_path: Path) -> None:
+    wrong = replaced(PHOTOS, "chain = [{channels = 64, blocks = 2}, ", "chain = [{channels = 64, blocs = 2}, ")
+    assert "unknown key 'exits.chain.0.blocs'" in refused(tmp_path, wrong)
+    assert "did you mean 'blocks'" in refused(tmp_path, wrong)
+
+
+def test_what_cannot_be_read_as_a_recipe_is_refused(tmp_path: Path) -> None:
+    for text in (f"{PHOTOS}\nseed = {'1' * 5000}", f"seed = {'1' * 5000}"):
+        assert "is not valid TOML" in refused(tmp_path, text)
+    with pytest.raises(ConfigError, match="must be a readable TOML file"):
+        read_recipe(tmp_path)

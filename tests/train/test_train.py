@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import torch
 from PIL import Image
 from tiny import Heard, images_of, recipe_of
 
@@ -23,7 +24,7 @@ from splitrt.errors import ConfigError
 from splitrt.server.loading import load_worker
 from splitrt.train.data import ARCHIVES
 from splitrt.train.recipe import Recipe
-from splitrt.train.train import train
+from splitrt.train.train import _phase, train
 
 pytestmark = [pytest.mark.torch, pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -140,3 +141,14 @@ def test_labels_are_needed_to_train_the_whole(photographs: Path, tmp_path: Path)
     )
     with pytest.raises(ConfigError, match=r"\[whole\] needs labels"):
         train(recipe(), photographs, tmp_path / "out", Heard())
+
+
+def test_a_phases_end_that_was_cut_off_while_it_was_written_is_refused_in_words(tmp_path: Path) -> None:
+    """As older runs may have left it; a run now leaves the whole of it or none."""
+    parts, kept = torch.nn.Linear(2, 2), tmp_path / "whole-1"
+    _phase(kept, parts, Heard(), tmp_path / "curve.json", lambda _: [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curve.json", "whole-1.safetensors"]
+    done = kept.with_suffix(".safetensors")
+    done.write_bytes(done.read_bytes()[:40])
+    with pytest.raises(ConfigError, match="delete them to start anew"):
+        _phase(kept, parts, Heard(), tmp_path / "curve.json", lambda _: [])
