@@ -112,8 +112,8 @@ class DeviceMetrics:
     def _count_frames(self) -> None:
         registry = self.registry
         self.frames = Counter(
-            "splitrt_device_frames", "Frames ended, by who answered: gate, exit, remote, fallback, skipped, or an "
-            "error's code.", ["bundle", "outcome"], registry=registry,
+            "splitrt_device_frames", "Frames ended, by who answered: gate, exit, remote, fallback, skipped, an error's "
+            "code, or cancelled by its caller.", ["bundle", "outcome"], registry=registry,
         )  # fmt: skip
         self.stage_seconds = Histogram(
             "splitrt_device_frame_duration_seconds", "Where an answered frame's time went; total is capture to result. "
