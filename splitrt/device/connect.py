@@ -20,7 +20,7 @@ from splitrt.device.fetch import bundle_for
 from splitrt.device.grpc_link import GrpcLink
 from splitrt.device.head import Head, OnnxHead
 from splitrt.device.local import BottleneckDevice, Device
-from splitrt.device.strategy import Strategy
+from splitrt.device.strategy import Strategy, prices_of
 from splitrt.errors import ConfigError, LinkLost
 from splitrt.halves import open_half
 from splitrt.metrics import DeviceMetrics
@@ -69,7 +69,7 @@ async def connect_async(
     async with AsyncExitStack() as stack:
         queue = None
         if config.degrade:
-            queue = chunk_queue(Ladder.of(chosen), estimate, asyncio.get_running_loop().time)
+            queue = chunk_queue(Ladder.of(chosen), estimate, asyncio.get_running_loop().time, prices_of(config))
             strategy = strategy or partial(Degrade, config=config)
         link = GrpcLink(
             config,

@@ -21,6 +21,7 @@ from splitrt.policy.commit import Commits
 from splitrt.policy.decision import Choice
 from splitrt.policy.degrading import Degrading
 from splitrt.policy.link import LinkEstimate
+from splitrt.policy.price import FREE, Prices
 from splitrt.policy.queue import InFlight
 
 
@@ -89,7 +90,9 @@ class Degrade(Adaptive):
         return device.encode_chunks(looked, choice.width, choice.bits)
 
 
-def chunk_queue(ladder: Ladder, estimate: LinkEstimate, clock: Callable[[], float]) -> ChunkQueue:
+def chunk_queue(
+    ladder: Ladder, estimate: LinkEstimate, clock: Callable[[], float], prices: Prices = FREE
+) -> ChunkQueue:
     """The queue of a stream of such frames."""
-    commits = Commits(ladder.link_bytes, ladder.accuracy, ladder.local_accuracy)
+    commits = Commits(ladder.link_bytes, ladder.accuracy, ladder.local_accuracy, prices)
     return ChunkQueue(Degrading(estimate, commits), ladder.chunks, clock)

@@ -64,14 +64,9 @@ class Adaptive:
         self._rule = bundle.manifest.exits
         curve = bundle.calibration.exit if self._rule is not None else None
         local = curve.unsure if curve else None
-        self._frames = WholeFrames(choices_of(bundle), local, most_misses=config.most_misses)
+        self._prices = prices_of(config)
+        self._frames = WholeFrames(choices_of(bundle), local, most_misses=config.most_misses, prices=self._prices)
         self._gains = gains_of(curve) if curve else {}
-        self._prices = Prices(
-            second=config.price_per_s,
-            kilobyte=config.price_per_kb,
-            joule=config.price_per_joule,
-            radio_w=config.radio_w,
-        )
         self.audit = Audit(curve.differing, curve.delta, config.audit_share, config.audit_seed) if curve else None
 
     def choose(self, link: LinkEstimate, left_s: float, in_flight: InFlight) -> Choice | None:
@@ -189,6 +184,15 @@ class Alone:
 
 def _chosen(decided: Decided | None) -> Choice | None:
     return None if decided is None else replace(decided.choice, in_time=decided.raw, is_probe=decided.is_probe)
+
+
+def prices_of(config: ClientConfig) -> Prices:
+    return Prices(
+        second=config.price_per_s,
+        kilobyte=config.price_per_kb,
+        joule=config.price_per_joule,
+        radio_w=config.radio_w,
+    )
 
 
 def choices_of(bundle: Bundle) -> Sequence[Choice]:

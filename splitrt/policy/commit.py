@@ -5,6 +5,7 @@ does, because bytes in a network queue cannot be taken back and stand before the
 
     worth now   gain of the chunk, a piece's share  *  P(all of it in time)  *  P(nobody waits when it gets there)
     price       what a piece of the next frame would bring  *  P(the link is still busy with ours when that is ready)
+                + what its bytes cost the operator
 
 A piece goes where it is worth more than its price. With nothing on its way a base always goes: only an answer tells
 of the link. Shape letters: C candidates, R rates.
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from splitrt.policy.link import Outlook
+from splitrt.policy.price import FREE, Prices
 
 Float64 = npt.NDArray[np.float64]
 
@@ -42,8 +44,11 @@ class Piece:
 class Commits:
     """One stream's commits over one ladder of chunks."""
 
-    def __init__(self, bytes_K: Sequence[float], accuracy_K: Sequence[float], local_accuracy: float) -> None:
+    def __init__(
+        self, bytes_K: Sequence[float], accuracy_K: Sequence[float], local_accuracy: float, prices: Prices = FREE
+    ) -> None:
         """bytes_K: of all chunks up to each, rising, on the link; accuracy_K: with these; local_accuracy: with none."""
+        self._prices = prices
         self.gains = [b - a for a, b in zip([local_accuracy, *accuracy_K], accuracy_K, strict=False)]
         self._middles, self.slopes = _envelope([0.0, *bytes_K], [local_accuracy, *accuracy_K])
 
@@ -65,15 +70,16 @@ class Commits:
             for piece in pieces
         ]
         best = int(worth_C.argmax())
+        cost = pieces[best].link_bytes * self._prices.of_byte(outlook.mean_byte_s)
         if outlook.is_idle and pieces[best].is_base:
-            return best if worth_C[best] > 0 else None
+            return best if worth_C[best] > cost else None
         mass_R, ahead_R = outlook.mass_N[1:], np.maximum(outlook.free_R - now, 0.0)
         idle_R = np.where(ahead_R > 0, noise.within(ahead_R, STEP_S, byte_s_R), 1.0)
         idle = float(mass_R @ idle_R)
         own_R = ahead_R + pieces[best].link_bytes * byte_s_R
         busy_R = 1 - noise.within(own_R, next_at - now, byte_s_R)
         price_R = LEVEL * pieces[best].link_bytes * np.interp(np.log(span_s / byte_s_R), self._middles, self.slopes)
-        price = float(mass_R @ (price_R * busy_R))
+        price = float(mass_R @ (price_R * busy_R)) + cost
         return best if min(1.0, idle / SURE) * worth_C[best] > price else None
 
 

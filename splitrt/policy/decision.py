@@ -1,11 +1,12 @@
 """Whole frames: the operating point whose expected accuracy at the deadline is best, or the device's own answer.
 
-    accuracy of w  *  P(w in time)  +  accuracy of a miss  *  (1 - P)
+    accuracy of w  *  P(w in time)  +  accuracy of a miss  *  (1 - P)  -  price of a byte  *  bytes of w
 
 A frame is hedged where the device's own answer covers a miss: then gambling is free, and the best point is often a
-bold one. Without a hedge a miss is worth nothing, and only a sure thing is sent. Ties go to the cheapest, nothing
-worth sending stays. Where nothing is worth sending, now and then the cheapest goes as a probe, always hedged: only
-a reply says that a link has come back, and no bytes are wasted on what is no frame.
+bold one. Without a hedge a miss is worth nothing, and only a sure thing is sent. Bytes cost nothing unless the
+operator says so, and are paid whether they are in time or not. Ties go to the cheapest, nothing worth sending stays.
+Where nothing is worth sending, now and then the cheapest goes as a probe, always hedged: only a reply says that a
+link has come back, and no bytes are wasted on what is no frame.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy.typing as npt
 from splitrt.errors import ConfigError
 from splitrt.policy.dial import MissDial
 from splitrt.policy.link import Outlook
+from splitrt.policy.price import FREE, Prices
 from splitrt.policy.recalibration import Recalibration
 
 Float64 = npt.NDArray[np.float64]
@@ -63,10 +65,12 @@ class WholeFrames:
         *,
         is_hedged: bool = True,
         most_misses: float | None = None,
+        prices: Prices = FREE,
     ) -> None:
         """choices: cheapest first, accuracy rising. local_accuracy: of the device's own answer; None where it has none.
 
-        is_hedged: the device's own answer is computed in any case, and a reply in time overrides it.
+        is_hedged: the device's own answer is computed in any case, and a reply in time overrides it. prices: of bytes
+        and energy; that of time has no part here, for an answer by the deadline is as good as any.
         """
         bytes_W = [choice.link_bytes for choice in choices]
         if bytes_W != sorted(bytes_W):
@@ -79,6 +83,7 @@ class WholeFrames:
         self._accuracy_W: Float64 = np.array([choice.accuracy for choice in choices], dtype=np.float64)
         self._local = local_accuracy or 0.0
         self._missed = self._local if is_hedged else 0.0
+        self._prices = prices
         gains = [choice.accuracy - self._local for choice in choices]
         self._tie = min(TIE, TIE_SHARE * max(0.0, max(gains, default=0.0)))
         self._sent_at = float("-inf")
@@ -90,6 +95,8 @@ class WholeFrames:
         now = outlook.at
         raw_W, likely_W, value_W = self._values(outlook, deadline_at, before_s + self._head_W)
         best = self._best(value_W)
+        if not np.any(self._accuracy_W - self._cost_W(outlook) > self._local):
+            return None  # not on the best of links: nothing is to be learnt, either
         is_probe = bool(value_W[best] <= self._local + self._tie) or (self.dial is not None and self.dial.margin >= 1)
         if is_probe:
             if self.dial is not None:
@@ -116,7 +123,14 @@ class WholeFrames:
             deadline_at -= self.dial.margin * max(0.0, deadline_at - outlook.at)
         raw_W = outlook.in_time(self._bytes_W, outlook.at + ready_W, deadline_at)
         likely_W = self.recalibration.apply(raw_W)
-        return raw_W, likely_W, self._missed + (self._accuracy_W - self._missed) * likely_W
+        value_W = self._missed + (self._accuracy_W - self._missed) * likely_W - self._cost_W(outlook)
+        return raw_W, likely_W, value_W
+
+    def _cost_W(self, outlook: Outlook) -> Float64 | float:
+        """In accuracy."""
+        if not (self._prices.kilobyte or self._prices.joule):
+            return 0.0
+        return self._bytes_W * self._prices.of_byte(outlook.mean_byte_s)
 
     def _best(self, value_W: Float64) -> int:
         return int((value_W >= value_W.max() - self._tie).argmax())

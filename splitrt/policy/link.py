@@ -48,6 +48,12 @@ class Outlook:
     noise: ServiceNoise
     is_idle: bool  # nothing is on its way
 
+    @property
+    def mean_byte_s(self) -> float:
+        """Seconds that a byte is expected to take while the link carries any."""
+        mass_R = self.mass_N[1:]
+        return float(mass_R @ self.byte_s_R) / max(float(mass_R.sum()), 1e-12)
+
     def in_time(self, link_bytes_W: Float64, ready_W: Float64, deadline_at: float | Float64) -> Float64:
         """Probability, (W,), that frames of these bytes, handed over at these moments, are answered in time.
 

@@ -36,6 +36,13 @@ class Prices:
         """seconds: until the reply; sending_s: of them, with the radio on."""
         return self.second * seconds + self.kilobyte * link_bytes / 1024 + self.joule * self.radio_w * sending_s
 
+    def of_byte(self, byte_s: float) -> float:
+        """byte_s: seconds that it takes, with the radio on."""
+        return self.kilobyte / 1024 + self.joule * self.radio_w * byte_s
+
+
+FREE = Prices()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gains:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from splitrt.policy.commit import Commits, Piece
 from splitrt.policy.link import LinkEstimate, Outlook
+from splitrt.policy.price import Prices
 from splitrt.policy.queue import InFlight, Unanswered
 
 BYTES = (1_000.0, 2_000.0, 4_000.0, 8_000.0)
@@ -48,6 +49,14 @@ def test_with_nothing_on_its_way_a_base_always_goes(rate: float) -> None:
 @pytest.mark.parametrize("in_flight_bytes", [0, 10_000])
 def test_a_piece_that_gains_nothing_never_goes(in_flight_bytes: int) -> None:
     assert commits().choose(outlook(1e6, in_flight_bytes), [piece(gain=0.0)], NEXT_AT, SPAN_S) is None
+
+
+def test_a_piece_that_costs_more_than_it_gains_never_goes() -> None:
+    base, enhancement = replace(piece(), is_base=True), piece(gain=0.02)
+    for kilobyte, chosen in ((0.01, 0), (0.2, None)):
+        priced = Commits(BYTES, ACCURACY, LOCAL, Prices(kilobyte=kilobyte))
+        assert priced.choose(outlook(1e6), [base], NEXT_AT, SPAN_S) == chosen
+        assert priced.choose(outlook(1e6), [enhancement], NEXT_AT, SPAN_S) == chosen
 
 
 def test_without_pieces_none_goes() -> None:

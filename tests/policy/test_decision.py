@@ -9,6 +9,7 @@ from splitrt.errors import ConfigError
 from splitrt.policy.decision import PROBE_S, Choice, Decided, WholeFrames
 from splitrt.policy.link import LinkEstimate, Outlook
 from splitrt.policy.noise import ServiceNoise
+from splitrt.policy.price import Prices
 from splitrt.policy.queue import InFlight, Unanswered
 
 relaxed = settings(deadline=None)
@@ -86,6 +87,36 @@ def test_a_hedge_is_bold_where_a_miss_costs_nothing() -> None:
     assert isinstance(hedged, Decided)
     assert (hedged.index, hedged.is_probe) == (1, False)
     assert unhedged is None
+
+
+@relaxed
+@given(
+    choices=ladders(),
+    rate=st.floats(1e4, 1e7),
+    prices=st.tuples(st.floats(0, 0.2), st.floats(0, 0.2)),
+    joule=st.floats(0, 5),
+)
+def test_dearer_bytes_never_make_a_frame_wider(
+    choices: list[Choice], rate: float, prices: tuple[float, float], joule: float
+) -> None:
+    sent = []
+    for kilobyte in sorted(prices):
+        frames = WholeFrames(choices, LOCAL, prices=Prices(kilobyte=kilobyte, joule=joule))
+        decided = frames.choose(sharp(rate, is_idle=False), 1.0)
+        sent.append(-1 if decided is None else decided.index)
+    assert sent[1] <= sent[0]
+
+
+def test_a_byte_that_costs_more_than_any_answer_gains_is_not_sent_not_even_as_a_probe() -> None:
+    choice = Choice(width=1, bits=4, link_bytes=1_024, accuracy=0.6)
+    for prices, is_sent in (
+        (Prices(kilobyte=0.04), True),
+        (Prices(kilobyte=0.06), False),
+        (Prices(joule=4.0, radio_w=1.0), True),
+        (Prices(joule=6.0, radio_w=1.0), False),
+    ):
+        frames = WholeFrames([choice], LOCAL, prices=prices)
+        assert (frames.choose(sharp(102_400.0, now=10.0), 11.0) is not None) is is_sent
 
 
 @pytest.mark.parametrize("is_hedged", [True, False])
