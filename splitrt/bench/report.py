@@ -99,9 +99,11 @@ def run(
 
 
 def _lines(summary: dict[str, Any]) -> list[tuple[str, Any]]:
-    """A table within the summary, as of a task, line by line."""
+    """A table within the summary, as of a task, line by line; one of many rows is for the JSON alone."""
     found: list[tuple[str, Any]] = []
     for key, value in summary.items():
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            continue
         found += [(f"{key} {name}", one) for name, one in value.items()] if isinstance(value, dict) else [(key, value)]
     return found
 
