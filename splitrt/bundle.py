@@ -30,8 +30,8 @@ from pathlib import Path
 from splitrt.calibration import Calibration, parse_calibration
 from splitrt.codec.parts import EXACT
 from splitrt.codec.tables import Tables, load_tables
-from splitrt.errors import BundleError, ModelNotFound
-from splitrt.manifest import Manifest, parse_manifest
+from splitrt.errors import BundleError, ConfigError, ModelNotFound
+from splitrt.manifest import NAME, VERSION, Manifest, parse_manifest
 
 READ_AT_ONCE = ("tables.npz", "calibration.json")
 SERVER_ONLY = ("tail.onnx", "tail.json", "tail.safetensors", "tail_made.safetensors", "whole.onnx")
@@ -175,6 +175,19 @@ def bundle_folders(extra: Path | None = None) -> dict[str, Path]:
             found.setdefault(folder.name, folder)
             found.setdefault(name or folder.name, folder)
     return found
+
+
+def new_folder(out: Path, name: str, version: str) -> Path:
+    """Where a bundle is to be made. Raises ConfigError on a name that is none, and where there is one already."""
+    if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
+        raise ConfigError(
+            f"a bundle must have a name like {NAME.pattern} and a version like {VERSION.pattern}, "
+            f"got {name!r} and {version!r}"
+        )
+    folder = out / f"{name}-{version}"
+    if folder.exists():
+        raise ConfigError(f"--out must not hold {folder.name} already, got {out}")
+    return folder
 
 
 def by_version(name: str) -> list[tuple[int, str]]:

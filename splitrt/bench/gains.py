@@ -47,7 +47,7 @@ def figures(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
             f"margin_hindsight{ending}_interval": interval(rows, how, OURS, HINDSIGHT),
             f"worst_cell{ending}": worst(rows, how)[0],
             f"worst_cells{ending}": worst(rows, how),
-            f"cells_behind{ending}": sum(behind(row, how) < 0 for row in rows),
+            f"cells_behind{ending}": sum(ahead_of_hindsight(row, how) < 0 for row in rows),
         }
     return found
 
@@ -112,16 +112,16 @@ def worst(rows: Sequence[dict[str, Any]], how: str) -> list[dict[str, Any]]:
         {
             "trace": row["trace"],
             "deadline_ms": row["deadline_ms"],
-            "accuracy_ahead": behind(row, how),
+            "accuracy_ahead": ahead_of_hindsight(row, how),
             "accuracy": row[how][OURS],
             "genie": row[how][GENIE],
             "oracle": row["oracle"],
         }
-        for row in sorted(rows, key=lambda row: behind(row, how))[:WORST]
+        for row in sorted(rows, key=lambda row: ahead_of_hindsight(row, how))[:WORST]
     ]
 
 
-def behind(row: dict[str, Any], how: str) -> float:
+def ahead_of_hindsight(row: dict[str, Any], how: str) -> float:
     """How far ours lies above what nobody could choose beforehand; negative: below."""
     return float(row[how][OURS] - max(row[how][HINDSIGHT], row["local"]))
 

@@ -1,8 +1,8 @@
-"""What frames that degrade could gain at most: a link that asks for a packet in the moment in which it can carry it.
+"""Frames that degrade without a queue in the network: a link that asks for a packet in the moment it can carry one.
 
 Nothing is committed beforehand, so nothing of ours waits in the network and no estimate is needed. At each of its
 moments the link takes what brings the most accuracy a byte, of the chunks that are ready and would still be in time.
-It knows of a frame's own way and server time, and of nothing to come.
+It knows of a frame's own way and server time, and of nothing to come: a mark to measure by, no bound.
 """
 
 from __future__ import annotations

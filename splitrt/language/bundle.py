@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from splitrt.bundle import MAX_MANIFEST_BYTES, built_in_folder, by_version, check_file, digests
-from splitrt.errors import BundleError, ConfigError, ModelNotFound
+from splitrt.bundle import MAX_MANIFEST_BYTES, built_in_folder, by_version, check_file, digests, new_folder
+from splitrt.errors import BundleError, ModelNotFound
 from splitrt.manifest import NAME, VERSION
 
 if TYPE_CHECKING:
@@ -182,14 +182,7 @@ def make_language(
     from splitrt.language.folder import load_folder
     from splitrt.language.tokens import load_tokenizer
 
-    if not NAME.fullmatch(name) or not VERSION.fullmatch(version):
-        raise ConfigError(
-            f"a bundle must have a name like {NAME.pattern} and a version like {VERSION.pattern}, got {name!r} and "
-            f"{version!r}"
-        )
-    finished = folder / f"{name}-{version}"
-    if finished.exists():
-        raise ConfigError(f"--out must not hold {finished.name} already, got {folder}")
+    finished = new_folder(folder, name, version)
     models, tokens = [load_folder(target), load_folder(draft)], load_tokenizer(tokenizer)
     vocabularies = [model.config.vocabulary for model in models]
     # Folders may pad their embeddings, but then both must: a token of one is a token of the other.

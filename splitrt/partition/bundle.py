@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from splitrt.bundle import digests
+from splitrt.bundle import digests, new_folder
 from splitrt.calibration import Calibration, write_calibration
 from splitrt.codec import parts
 from splitrt.codec.parts import EXACT
@@ -27,8 +27,6 @@ from splitrt.golden import CapturedGolden, agree_all
 from splitrt.halves import GRAPH, ONNX, WEIGHTS, Side
 from splitrt.manifest import (
     MOST_INPUTS,
-    NAME,
-    VERSION,
     Audio,
     Manifest,
     Output,
@@ -73,14 +71,7 @@ def split_captured(captured: Captured, cut: Cut, order: Order, out: Path, watch:
 
     Raises ConfigError where a seam cannot be sent or the folder exists.
     """
-    if not NAME.fullmatch(order.name) or not VERSION.fullmatch(order.version):
-        raise ConfigError(
-            f"a bundle must have a name like {NAME.pattern} and a version like {VERSION.pattern}, "
-            f"got {order.name!r} and {order.version!r}"
-        )
-    finished = out / f"{order.name}-{order.version}"
-    if finished.exists():
-        raise ConfigError(f"--out must not hold {finished.name} already, got {out}")
+    finished = new_folder(out, order.name, order.version)
     if cut.name == END:
         raise ConfigError("a cut must leave something to the server: at `output` there is no tail")
     _check_ends(captured, order)

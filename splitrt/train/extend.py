@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from splitrt.bundle import Bundle, digests
+from splitrt.bundle import Bundle, digests, new_folder
 from splitrt.calibration import write_calibration
 from splitrt.errors import ConfigError
 from splitrt.manifest import write_manifest
@@ -33,11 +33,10 @@ def extend(bundle: Bundle, recipe: Recipe, data: Path, out: Path, watch: Watch) 
 
     Raises ConfigError where the recipe is not of this bundle, CalibrationRefused as `calibrate` does.
     """
-    phase, folder = recipe.exits, out / f"{recipe.name}-{recipe.version}"
+    phase = recipe.exits
     if phase is None:
         raise ConfigError(f"a bundle is given to add exits to it, and recipe {recipe.name} has no [exits]")
-    if folder.exists():
-        raise ConfigError(f"--out must not hold {folder.name} already, got {out}")
+    folder = new_folder(out, recipe.name, recipe.version)
     _check_same(bundle, recipe)
     train, tune, images = (read_split(data, recipe.data, split, recipe.pixels) for split in
                            ("train", "tune", "calibrate"))  # fmt: skip

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 
+from splitrt.bundle import new_folder
 from splitrt.errors import ConfigError
 from splitrt.manifest import Audio, Gate
 from splitrt.nn.gate import class_set
@@ -45,9 +46,7 @@ def read_spoken_recipe(path: Path) -> SpokenRecipe:
 
 def make_keyword(recipe: SpokenRecipe, data: Path, out: Path, watch: Watch) -> Path:
     """The bundle's folder under `out`. Raises ConfigError, CalibrationRefused, TrainingFailed."""
-    folder = out / f"{recipe.name}-{recipe.version}"
-    if folder.exists():
-        raise ConfigError(f"--out must not hold {folder.name} already, got {out}")
+    folder = new_folder(out, recipe.name, recipe.version)
     clips = read_clips(data).of(recipe.speakers)
     if clips.labels_N.max() >= len(recipe.words):
         raise ConfigError(f"words must name {clips.labels_N.max() + 1} labels, got {len(recipe.words)}")

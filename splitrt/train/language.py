@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from splitrt.bundle import new_folder
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import make_language
 from splitrt.language.decoder import DecoderConfig
@@ -101,8 +102,7 @@ def read_language_recipe(file: Path) -> LanguageRecipe:
 
 def train_language(recipe: LanguageRecipe, data: Path, out: Path, watch: Watch) -> Path:
     """Make the recipe's bundle under `out`; returns its folder. Raises ConfigError on a text that is not there."""
-    if (out / f"{recipe.name}-{recipe.version}").exists():
-        raise ConfigError(f"--out must not hold {recipe.name}-{recipe.version} already, got {out}")
+    new_folder(out, recipe.name, recipe.version)  # before the hours, not after
     text = read_text(data, recipe.text)
     work = out / ".training" / f"{recipe.name}-{recipe.version}"
     work.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from pydantic import Field, ValidationError, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from splitrt.bundle import new_folder
 from splitrt.errors import ConfigError
 from splitrt.language.bundle import LanguageBundle, find_language, make_language
 from splitrt.language.moa_config import MoaConfig
@@ -105,8 +106,7 @@ def read_moa_recipe(file: Path) -> MoaRecipe:
 
 def train_moa(recipe: MoaRecipe, data: Path, out: Path, watch: Watch) -> Path:
     """Make the recipe's bundle under `out`; returns its folder. Raises ConfigError on a text that is not there."""
-    if (out / f"{recipe.name}-{recipe.version}").exists():
-        raise ConfigError(f"--out must not hold {recipe.name}-{recipe.version} already, got {out}")
+    new_folder(out, recipe.name, recipe.version)  # before the hours, not after
     bundle, text = find_language(recipe.bundle, out), read_text(data, recipe.text)
     tokenizer = bundle.tokenizer()
     if not isinstance(tokenizer, StoriesTokenizer):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from splitrt import families
+from splitrt.bundle import new_folder
 from splitrt.codec import pixels as codec_pixels
 from splitrt.errors import ConfigError
 from splitrt.nn.split import Head, Tail, Whole
@@ -54,9 +55,7 @@ def split_plain(
     recipe: Recipe, weights: Path, photographs: list[UInt8], labels: list[str], out: Path, watch: Watch
 ) -> Path:
     """Write the bundle under `out`; returns its folder. Raises ConfigError on weights that do not fit."""
-    folder = out / f"{recipe.name}-{recipe.version}"
-    if folder.exists():
-        raise ConfigError(f"--out must not hold {folder.name} already, got {out}")
+    folder = new_folder(out, recipe.name, recipe.version)
     if len(photographs) < LEAST_IMAGES:
         raise ConfigError(f"--images must hold at least {LEAST_IMAGES} photographs, got {len(photographs)}")
     front, back = build(recipe)

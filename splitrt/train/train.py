@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from splitrt import families
+from splitrt.bundle import new_folder
 from splitrt.errors import ConfigError
 from splitrt.nn.split import Back, Front, Head, Tail, Whole
 from splitrt.nn.tiers import Tiers
@@ -42,9 +43,7 @@ def train(recipe: Recipe, data: Path, out: Path, watch: Watch) -> Path:
     """
     if recipe.seam.form == "plain":
         raise ConfigError("seam.form must be nested or ensemble to be trained, got 'plain': that is `splitrt split`")
-    folder = out / f"{recipe.name}-{recipe.version}"
-    if folder.exists():
-        raise ConfigError(f"--out must not hold {folder.name} already, got {out}")
+    folder = new_folder(out, recipe.name, recipe.version)
     train_images, tune_images = (read_split(data, recipe.data, split, recipe.pixels) for split in ("train", "tune"))
     torch.manual_seed(recipe.seed)
     front, back = build(recipe)

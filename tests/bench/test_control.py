@@ -100,7 +100,7 @@ def test_nobody_who_commits_beforehand_gains_what_a_link_that_asks_does(made: li
 def test_the_worst_cells_are_those_behind_what_one_width_would_have_gained(made: list[Cell]) -> None:
     rows = [control.row_of(cell, "B") for cell in made[:4]]
     found = gains.worst(rows, "hedged")
-    assert [one["accuracy_ahead"] for one in found] == sorted(gains.behind(row, "hedged") for row in rows)
+    assert [one["accuracy_ahead"] for one in found] == sorted(gains.ahead_of_hindsight(row, "hedged") for row in rows)
 
 
 def test_each_link_of_the_wire_is_told_apart() -> None:

@@ -157,6 +157,8 @@ async def test_devices_that_start_together_on_one_machine_all_get_their_head(hol
 
     async with serving(bundles=(NAME,), bundles_dir=holiday.folder.parent) as server:
         await asyncio.gather(*(asyncio.to_thread(start, server.address) for _ in range(3)))
+    (kept,) = tmp_path.glob(f"{NAME}-*")
+    assert load_bundle(kept).digest == holiday.digest
 
 
 async def test_a_bundle_that_no_server_has_is_not_found_by_name(tmp_path: Path) -> None:
